@@ -1,0 +1,424 @@
+"""The one declaration of every setting: type, default, unit, range and what raising it does.
+
+`--help`, the JSON Schema, `docs/settings.md`, the commented config of `ftrun init` and the form of
+`ftui` are generated from the dataclasses below; nothing repeats them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Auto = Literal["auto"]
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the field's own word, as in argparse
+    *,
+    raising: str = "",
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive_minimum: bool = False,
+    simple: bool = False,
+    required: bool = False,
+) -> Any:
+    """Declare one setting of a section dataclass.
+
+    Args:
+        default: value when the config does not mention the setting.
+        help: one sentence that says what it is.
+        raising: one sentence that says what a larger value does ("" for choices and names).
+        unit: such as "tokens", "steps", "sequences"; "" for pure numbers.
+        minimum, maximum: allowed range of a number, inclusive unless `exclusive_minimum`.
+        simple: shown in the simple form; the rest is under "advanced".
+        required: must be given by a person.
+    """
+    metadata = {
+        "help": help,
+        "raising": raising,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "exclusive_minimum": exclusive_minimum,
+        "simple": simple,
+        "required": required,
+    }
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSection:
+    """The model to start from."""
+
+    name: str = setting(
+        "",
+        "Hugging Face model id or a local folder with config.json and safetensors.",
+        simple=True,
+        required=True,
+    )
+    revision: str | None = setting(
+        None, "Branch, tag or commit on the hub; the resolved commit goes into the manifest."
+    )
+    precision: Literal["auto", "nf4", "int8", "bf16", "fp16", "fp32"] = setting(
+        "auto",
+        "How the base weights are held: nf4 is QLoRA, bf16 and fp16 are 16-bit LoRA or full "
+        "fine-tuning, fp32 is the CPU's choice.",
+        simple=True,
+    )
+    max_length: int | Auto = setting(
+        "auto",
+        "Longest sequence that is trained, prompt and answer together.",
+        raising="Raise it and longer rows are kept, at more memory and time per row.",
+        unit="tokens",
+        minimum=8,
+        simple=True,
+    )
+    rope_scaling: Auto | None | dict[str, Any] = setting(
+        "auto",
+        "auto takes the model's own; null turns scaling off; a mapping as in the model's "
+        "config.json replaces it.",
+    )
+    trust_remote_code: bool = setting(
+        False, "Run Python code that comes with the model; off unless you ask for it by name."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSection:
+    """What is trained: a LoRA adapter, or every weight."""
+
+    kind: Literal["lora", "none"] = setting(
+        "lora", "lora trains a small adapter beside frozen weights; none trains every weight.",
+        simple=True,
+    )
+    r: int = setting(
+        16,
+        "Rank of the LoRA matrices.",
+        raising="Raise it and the adapter can learn more, at more memory and risk of overfitting.",
+        minimum=1,
+        maximum=1024,
+        simple=True,
+    )
+    lora_alpha: float = setting(
+        32.0,
+        "Scale of the adapter: its output is multiplied by lora_alpha / r.",
+        raising="Raise it and the adapter acts more strongly, like a higher learning rate.",
+        minimum=0,
+        exclusive_minimum=True,
+    )
+    lora_dropout: float = setting(
+        0.0,
+        "Share of the adapter's inputs that is zeroed in training.",
+        raising="Raise it to fight overfitting on small data; learning becomes slower.",
+        minimum=0,
+        maximum=0.95,
+    )
+    target_modules: Literal["all-linear"] | list[str] = setting(
+        "all-linear",
+        "Projections that get an adapter: all-linear, or names such as q_proj, v_proj, down_proj.",
+    )
+    bias: Literal["none", "all", "lora_only"] = setting(
+        "none", "Which bias vectors are trained besides the adapter (PEFT's meaning)."
+    )
+    use_rslora: bool = setting(
+        False, "Scale the adapter by lora_alpha / sqrt(r), which keeps high ranks stable."
+    )
+    use_dora: bool = setting(
+        False, "Train a magnitude per output feature besides the direction (DoRA)."
+    )
+    modules_to_save: list[str] = setting(
+        [], "Whole modules trained and saved besides the adapter, such as lm_head or embed_tokens."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DataSection:
+    """What is learned from."""
+
+    source: str = setting(
+        "",
+        "Hub data set id, or a local JSONL, JSON, CSV, Parquet or text file or folder.",
+        simple=True,
+        required=True,
+    )
+    subset: str | None = setting(None, "Configuration name of a hub data set, such as main.")
+    split: str = setting("train", "Split to train on; slices such as train[:1000] are allowed.")
+    format: Literal[
+        "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "preference", "kto"
+    ] = setting("auto", "Shape of a row; auto looks at the columns and says why.", simple=True)
+    columns: dict[str, str] = setting(
+        {}, "Maps a role to your column's name, such as {prompt: question, completion: answer}."
+    )
+    chat_template: str = setting(
+        "auto",
+        "auto takes the tokenizer's own and falls back to chatml; chatml, alpaca, or the path of "
+        "a Jinja file replace it.",
+    )
+    eval_source: str | None = setting(None, "Separate evaluation data, same shape as source.")
+    eval_fraction: float = setting(
+        0.0,
+        "Share of source that is held out for evaluation when there is no eval_source.",
+        raising="Raise it for a steadier evaluation; fewer rows are left for training.",
+        minimum=0,
+        maximum=0.9,
+    )
+    train_on: Literal["completions", "all"] = setting(
+        "completions", "Tokens that carry loss: the answers only, or every token.", simple=True
+    )
+    packing: bool | Auto = setting(
+        "auto",
+        "Lay several short rows beside each other in one forward pass; rows never see each other "
+        "and the rows of a step stay the same.",
+    )
+    overlong: Literal["drop", "truncate"] = setting(
+        "truncate", "What happens to a row longer than max_length; the count is always said."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSection:
+    """How it is learned."""
+
+    kind: Literal["sft", "dpo"] = setting(
+        "sft", "sft imitates answers; dpo learns from chosen and rejected answers.", simple=True
+    )
+    beta: float = setting(
+        0.1,
+        "Strength of the pull towards the reference model (DPO).",
+        raising="Raise it to stay closer to the reference model.",
+        minimum=0,
+        exclusive_minimum=True,
+    )
+    loss_type: Literal["sigmoid"] = setting("sigmoid", "Shape of the preference loss (DPO).")
+    label_smoothing: float = setting(
+        0.0,
+        "Assumed share of wrong preference labels (DPO), or smoothing of the targets (SFT).",
+        raising="Raise it when labels are noisy.",
+        minimum=0,
+        maximum=0.49,
+    )
+    reference: Literal["auto", "adapter_off", "precomputed"] = setting(
+        "auto",
+        "Where reference log-probabilities come from (DPO): the same weights with the adapter off, "
+        "or one pass over all pairs before the first step, which full fine-tuning needs.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSection:
+    """How weights are updated."""
+
+    name: Literal["auto", "adamw", "adamw_8bit"] = setting(
+        "auto", "adamw keeps 32-bit state; adamw_8bit quarters it through bitsandbytes (GPU)."
+    )
+    learning_rate: float | Auto = setting(
+        "auto",
+        "Peak step size; auto is 2e-4 for LoRA SFT, 5e-6 for LoRA DPO, 2e-5 for full SFT, "
+        "5e-7 for full DPO.",
+        raising="Raise it to learn faster; too high and the loss jumps or turns NaN.",
+        minimum=0,
+        exclusive_minimum=True,
+        maximum=1.0,
+        simple=True,
+    )
+    schedule: Literal["linear", "cosine", "constant"] = setting(
+        "linear", "Shape of the learning rate after warm-up; linear and cosine end at zero."
+    )
+    warmup: float = setting(
+        0.03,
+        "Start-up phase with rising learning rate: below 1 a share of all steps, from 1 a number "
+        "of steps.",
+        raising="Raise it when the first steps are unstable.",
+        minimum=0,
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Decoupled pull of weights towards zero.",
+        raising="Raise it to regularise more.",
+        minimum=0,
+        maximum=1,
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "Gradients longer than this are scaled down to it; 0 turns clipping off.",
+        raising="Raise it to let rare large gradients through.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSection:
+    """How long, how much at a time, and what is kept."""
+
+    epochs: float = setting(
+        1.0,
+        "Passes over the data when max_steps is not given.",
+        raising="Raise it to learn the data more closely; too many overfit.",
+        unit="epochs",
+        minimum=0,
+        exclusive_minimum=True,
+        simple=True,
+    )
+    max_steps: int | None = setting(
+        None,
+        "Number of optimizer steps; overrides epochs.",
+        raising="Raise it to train longer.",
+        unit="steps",
+        minimum=1,
+    )
+    batch_size: int = setting(
+        16,
+        "Rows (SFT) or pairs (DPO) that make one optimizer step.",
+        raising="Raise it for smoother steps; fewer of them fit an epoch.",
+        unit="sequences",
+        minimum=1,
+        simple=True,
+    )
+    micro_batch_size: int | Auto = setting(
+        "auto",
+        "Rows (pairs) in memory at once; the rest of batch_size is accumulated.",
+        raising="Raise it for speed, at more memory; the result stays the same up to rounding.",
+        unit="sequences",
+        minimum=1,
+    )
+    seed: int = setting(
+        3407, "Fixes data order, adapter start and dropout.", minimum=0, maximum=2**32 - 1
+    )
+    log_every: int = setting(1, "Steps between logged events.", unit="steps", minimum=1)
+    eval_every: int | Auto = setting(
+        "auto", "Steps between evaluations; 0 turns them off.", unit="steps", minimum=0
+    )
+    save_every: int | Auto = setting(
+        "auto",
+        "Steps between checkpoints; the last step is always saved.",
+        raising="Raise it to write less; more work is repeated after a crash.",
+        unit="steps",
+        minimum=1,
+    )
+    keep: int = setting(
+        2,
+        "Checkpoints kept; older ones are deleted after a newer one is complete.",
+        raising="Raise it to go back further, at more disk.",
+        minimum=1,
+    )
+    samples: int = setting(
+        3, "Answers generated from held-out prompts at each evaluation.", minimum=0, maximum=64
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySection:
+    """How much memory training may take."""
+
+    budget: str = setting(
+        "auto",
+        "Device memory to stay within, such as 12GiB; auto is what is free at the start.",
+        raising="Raise it and less is recomputed.",
+    )
+    checkpointing: Literal["auto", "on", "off"] = setting(
+        "auto", "Recompute activations in the backward pass instead of keeping them."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSection:
+    """Where it runs."""
+
+    where: Literal["local", "docker", "slurm"] = setting("local", "Where the trainer is started.")
+    devices: Auto | list[int] = setting(
+        "auto", "GPU indices to use; auto is the first visible GPU, or the CPU without one."
+    )
+    image: str | None = setting(None, "Container image for where: docker.")
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What a person asked for. Frozen; "auto" is allowed and resolved by the plan."""
+
+    model: ModelSection = field(default_factory=ModelSection)
+    adapter: AdapterSection = field(default_factory=AdapterSection)
+    data: DataSection = field(default_factory=DataSection)
+    method: MethodSection = field(default_factory=MethodSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+    train: TrainSection = field(default_factory=TrainSection)
+    memory: MemorySection = field(default_factory=MemorySection)
+    launch: LaunchSection = field(default_factory=LaunchSection)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The config as plain nested dicts, every setting present, in declaration order."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, as the generators and the parser see it."""
+
+    path: str
+    section: str
+    name: str
+    annotation: Any  # resolved type, such as `int | Literal["auto"]`
+    default: Any
+    help: str
+    raising: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    exclusive_minimum: bool
+    simple: bool
+    required: bool
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The alternatives of the annotation: `int | Literal["auto"]` gives (int, Literal["auto"])."""
+        if typing.get_origin(self.annotation) in (typing.Union, types.UnionType):
+            return typing.get_args(self.annotation)
+        return (self.annotation,)
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """Every literal value that is allowed, in declaration order."""
+        return tuple(
+            value
+            for member in self.members
+            if typing.get_origin(member) is Literal
+            for value in typing.get_args(member)
+        )
+
+    @property
+    def nullable(self) -> bool:
+        """Whether null is a value of its own."""
+        return type(None) in self.members
+
+
+def sections() -> Mapping[str, type]:
+    """Section name to its dataclass, in the order of the config file."""
+    hints = typing.get_type_hints(RunConfig)
+    return {item.name: hints[item.name] for item in dataclasses.fields(RunConfig)}
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting of every section, in declaration order."""
+    for section, cls in sections().items():
+        hints = typing.get_type_hints(cls)
+        for item in dataclasses.fields(cls):
+            default = (
+                item.default_factory()
+                if item.default_factory is not dataclasses.MISSING
+                else item.default
+            )
+            yield Setting(
+                path=f"{section}.{item.name}",
+                section=section,
+                name=item.name,
+                annotation=hints[item.name],
+                default=default,
+                **item.metadata,
+            )
