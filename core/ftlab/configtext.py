@@ -68,9 +68,9 @@ def flow(value: Any) -> str:
 def _text(value: str) -> str:
     """Text bare where YAML reads it back as the same text, else in double quotes."""
     bare = value.isascii() and all(c.isalnum() or c in "._-/+" for c in value)
-    if bare and value[:1] not in ("", "-") and value.lower() not in MISREAD:
-        if yamltext.scalar(value) == value:
-            return value
+    safe = value[:1] not in ("", "-") and value.lower() not in MISREAD
+    if bare and safe and yamltext.scalar(value) == value:
+        return value
     escaped = "".join(_escape(c) for c in value)
     return f'"{escaped}"'
 

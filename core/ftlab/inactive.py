@@ -1,4 +1,4 @@
-"""Which settings have no effect in a config, and why: one table, read by the rules and the writer."""
+"""Which settings have no effect in a config, and why: one table for the rules and the writer."""
 
 from __future__ import annotations
 
@@ -40,8 +40,15 @@ INACTIVE: tuple[Inactive, ...] = (
     Inactive(
         "adapter-settings-without-adapter",
         _of(
-            "adapter", "r", "lora_alpha", "lora_dropout", "target_modules", "bias", "use_rslora",
-            "use_dora", "modules_to_save",
+            "adapter",
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "bias",
+            "use_rslora",
+            "use_dora",
+            "modules_to_save",
         ),
         ("adapter.kind",),
         lambda c: c.adapter.kind == "none",

@@ -30,7 +30,10 @@ ROPE_KEYS: dict[str, tuple[str, ...]] = {
     "dynamic": ("factor",),
     "yarn": ("factor",),
     "llama3": (
-        "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
     ),
     "longrope": ("short_factor", "long_factor"),
 }
@@ -138,8 +141,7 @@ def _warmup_length(c: RunConfig) -> str | None:
     if steps is None or c.optim.warmup < 1 or c.optim.warmup < steps:
         return None
     return (
-        f"{c.optim.warmup:g} steps of warm-up leave nothing of the run: "
-        f"train.max_steps is {steps}"
+        f"{c.optim.warmup:g} steps of warm-up leave nothing of the run: train.max_steps is {steps}"
     )
 
 
@@ -184,7 +186,7 @@ def _reference(c: RunConfig) -> str | None:
 
 def _format_fits(c: RunConfig) -> str | None:
     kind, form = c.method.kind, c.data.format
-    if form == "auto" or (kind == "dpo") == (form == "preference") and form != "kto":
+    if form == "auto" or ((kind == "dpo") == (form == "preference") and form != "kto"):
         return None
     if kind == "dpo":
         return f"dpo learns from pairs (format: preference), got {form}"
@@ -281,15 +283,24 @@ RULES: tuple[Rule, ...] = (
     Rule("keep", "train.keep", ("train.save_every", "train.max_steps"), _keep),
     Rule("micro-batch", "train.micro_batch_size", ("train.batch_size",), _micro_batch),
     Rule(
-        "quantised-full", "model.precision", ("adapter.kind",), _quantised_full,
+        "quantised-full",
+        "model.precision",
+        ("adapter.kind",),
+        _quantised_full,
         "use adapter.kind: lora, or bf16, fp16 or fp32",
     ),
     Rule(
-        "reference", "method.reference", ("adapter.kind", "method.kind"), _reference,
+        "reference",
+        "method.reference",
+        ("adapter.kind", "method.kind"),
+        _reference,
         "use precomputed",
     ),
     Rule(
-        "format-fits-method", "data.format", ("method.kind",), _format_fits,
+        "format-fits-method",
+        "data.format",
+        ("method.kind",),
+        _format_fits,
         "to train on one column of such rows use format: prompt_completion with columns",
     ),
     Rule("train-on-dpo", "data.train_on", ("method.kind",), _train_on),

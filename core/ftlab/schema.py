@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class ModelSection:
         minimum=8,
         simple=True,
     )
-    rope_scaling: Auto | None | dict[str, Any] = setting(
+    rope_scaling: Auto | dict[str, Any] | None = setting(
         "auto",
         "auto takes the model's own; null turns scaling off; a mapping as in the model's "
         "config.json replaces it.",
@@ -63,7 +64,8 @@ class AdapterSection:
     """What is trained: a LoRA adapter, or every weight."""
 
     kind: Literal["lora", "none"] = setting(
-        "lora", "lora trains a small adapter beside frozen weights; none trains every weight.",
+        "lora",
+        "lora trains a small adapter beside frozen weights; none trains every weight.",
         simple=True,
     )
     r: int = setting(
@@ -348,8 +350,13 @@ def sections() -> Mapping[str, type]:
     return {item.name: hints[item.name] for item in dataclasses.fields(RunConfig)}
 
 
-def settings() -> Iterator[Setting]:
+@functools.cache
+def settings() -> tuple[Setting, ...]:
     """Every setting of every section, in declaration order."""
+    return tuple(_settings())
+
+
+def _settings() -> Iterator[Setting]:
     for section, cls in sections().items():
         hints = typing.get_type_hints(cls)
         for item in dataclasses.fields(cls):

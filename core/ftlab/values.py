@@ -16,8 +16,14 @@ SIZE_PATTERN = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGTkmgt]?i?[Bb])\s*"
 SIZE = re.compile(SIZE_PATTERN)
 UNITS = {
     "b": 1,
-    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
 }
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
 SWITCH = {"on": True, "off": False, "yes": True, "no": False}
@@ -150,11 +156,13 @@ def _null(setting: Setting) -> Any:
         return None
     if setting.required:
         raise WrongValueError("required, but empty", f"give {allowed(setting)}")
-    raise WrongValueError(f"expected {allowed(setting)}, got nothing", "delete the line to keep the default")
+    raise WrongValueError(
+        f"expected {allowed(setting)}, got nothing", "delete the line to keep the default"
+    )
 
 
 def _member(member: Any, value: Any, setting: Setting) -> Any:
-    """The value as one alternative of the annotation. An empty WrongValueError means "another type"."""
+    """The value as one alternative; WrongValueError("") means that it is of another type."""
     origin = typing.get_origin(member)
     if origin is list:
         return _list(typing.get_args(member)[0], value, setting)
@@ -210,7 +218,9 @@ def _dict(item: Any, value: Any, setting: Setting) -> dict[str, Any]:
         if not isinstance(key, str):
             raise WrongValueError(f"expected text as a key, got {shown(key)}")
         if item is str and not isinstance(entry, str):
-            raise WrongValueError(f"expected text for {key!r}, got {shown(entry)}", "put it in quotes")
+            raise WrongValueError(
+                f"expected text for {key!r}, got {shown(entry)}", "put it in quotes"
+            )
     return dict(value)
 
 

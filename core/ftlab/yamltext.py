@@ -19,13 +19,19 @@ FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z
 SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 BOOLEANS = {
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
 }
 TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
     for name in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge", "value")
 )
 LIMIT_BYTES = 1 << 20  # a config is a page of text; more is the wrong file
+LIMIT_DEPTH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +87,24 @@ def _compose(text: str, source: str) -> Any:
     import yaml
 
     try:
-        _refuse_anchors(yaml, text)
+        _refuse_excess(yaml, text)
         return yaml.compose(text, Loader=yaml.SafeLoader)
-    except RecursionError:
-        raise ConfigError(f"{source} is nested too deeply") from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(_reader_message(error, text, source)) from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_syntax_problem(error, text, source)]) from None
 
 
-def _refuse_anchors(yaml: Any, text: str) -> None:
-    """Anchors can make a value contain itself or grow without bound; a config needs none."""
+def _refuse_excess(yaml: Any, text: str) -> None:
+    """Refuse anchors, which can make a value contain itself, and depth, which takes forever."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > LIMIT_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem="nested too deeply for a config", problem_mark=event.start_mark
+            )
         if getattr(event, "anchor", None):
             raise yaml.MarkedYAMLError(
                 problem=f"anchors and aliases (&{event.anchor}, *{event.anchor}) are not allowed",
@@ -160,6 +171,4 @@ class _Builder:
 
     def _refuse(self, path: str, node: Any, message: str) -> None:
         mark = node.start_mark
-        self.problems.append(
-            Problem(path, f"{message} ({self.source}, line {mark.line + 1})")
-        )
+        self.problems.append(Problem(path, f"{message} ({self.source}, line {mark.line + 1})"))

@@ -49,8 +49,11 @@ def refused(path: str, value: Any) -> str:
         ("adapter.target_modules", ["q_proj"], ["q_proj"]),
         ("data.columns", {"prompt": "question"}, {"prompt": "question"}),
         ("model.rope_scaling", None, None),
-        ("model.rope_scaling", {"rope_type": "linear", "factor": 2.0},
-         {"rope_type": "linear", "factor": 2.0}),
+        (
+            "model.rope_scaling",
+            {"rope_type": "linear", "factor": 2.0},
+            {"rope_type": "linear", "factor": 2.0},
+        ),
         ("launch.devices", [], []),
         ("launch.devices", [1], [1]),
         ("memory.budget", "12GiB", "12GiB"),
@@ -136,7 +139,9 @@ def test_parse_bytes(text: str, expected: int) -> None:
     assert values.parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "12", "GiB", "-1GiB", "1.GiB", "1 iB", "0GB", "1GiBx", "1e3GB"])
+@pytest.mark.parametrize(
+    "text", ["", "12", "GiB", "-1GiB", "1.GiB", "1 iB", "0GB", "1GiBx", "1e3GB"]
+)
 def test_parse_bytes_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="size such as"):
         values.parse_bytes(text)
