@@ -1,0 +1,1 @@
+"""Operators for fine-tuning language models, each beside its pure-PyTorch reference."""
