@@ -92,8 +92,8 @@ INACTIVE: tuple[Inactive, ...] = (
     Inactive(
         "image-without-docker",
         ("launch.image",),
-        ("launch.where",),
-        lambda c: c.launch.where != "docker",
+        ("launch.where", "launch.image"),
+        lambda c: c.launch.image is not None and c.launch.where != "docker",
         "a container image is used by launch.where: docker only",
     ),
     Inactive(

@@ -182,7 +182,8 @@ def test_without_given_what_differs_from_the_default_counts() -> None:
 
 
 def test_all_problems_are_collected_and_raised() -> None:
-    config = build({**FULL, "model.precision": "int8", "launch.where": "docker", "method.beta": 1.0})
+    wrong = {"model.precision": "int8", "launch.where": "docker", "method.beta": 1.0}
+    config = build({**FULL, **wrong})
     with pytest.raises(ConfigError) as caught:
         rules.require(config)
     assert len(caught.value.problems) == 3
