@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ftlab.atomic import clear_errors
+from ftlab.atomic import clear_errors, storage_error
 from ftlab.errors import RunBusy
 from ftlab.process import Identity
 
@@ -112,7 +112,7 @@ def _claim(descriptor: int, path: Path) -> None:
         if error.errno in _BUSY:
             raise _busy(path) from None
         if error.errno not in _UNSUPPORTED:
-            raise
+            raise storage_error(error, path) from error
         owner = holder(path)
         if owner is not None and owner.pid != os.getpid() and owner.alive() is not False:
             raise _busy(path) from None
