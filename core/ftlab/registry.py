@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import os
 import re
 import secrets
@@ -22,7 +21,6 @@ from ftlab.run import Run, Status
 
 if TYPE_CHECKING:
     from ftlab.plan import Plan
-    from ftlab.schema import RunConfig
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _FOLDERS = ("data", "checkpoints", "control", "export")
@@ -77,23 +75,15 @@ def make_id(method: str, model: str, when: float | None = None) -> str:
     return f"{method}-{short}-{moment}-{secrets.token_hex(2)}"
 
 
-def config_text(config: RunConfig) -> str:
-    """A config as YAML, every setting written, so that later defaults cannot change its meaning."""
-    lines = []
-    for section, values in config.to_dict().items():
-        lines.append(f"{section}:")
-        lines += [f"  {name}: {json.dumps(v, ensure_ascii=False)}" for name, v in values.items()]
-    return "\n".join(lines) + "\n"
-
-
 def _fill(run: Run, plan: Plan, text: str | None) -> None:
+    from ftlab import configtext
     from ftlab import plan as plans
 
     with atomic.clear_errors(run.path):
         run.path.mkdir()
         for name in _FOLDERS:
             (run.path / name).mkdir()
-    atomic.write_text(run.config_path, text if text is not None else config_text(plan.config))
+    atomic.write_text(run.config_path, text if text is not None else configtext.dump(plan.config))
     atomic.write_json(run.plan_path, plans.to_json(plan))
     now = time.time()
     run.write_status(Status(steps=plan.steps, created=now, updated=now))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from ftlab.facts import DataFacts, Facts, Gpu, Machine, ModelFacts
 from ftlab.plan import Decision, Plan
 from ftlab.run import Run
@@ -30,7 +31,9 @@ def fake_plan(steps: int = 50) -> Plan:
         {"weights": "w" * 64, "config": "c" * 64, "tokenizer": "t" * 64, "template": "p" * 64},
     )  # fmt: skip
     data = DataFacts("rows.jsonl", "alpaca", "columns", "/store", "d" * 64, 800)
-    facts = Facts(dataclasses.replace(machine, gpus=(gpu,), versions={"torch": "2.4.1"}), model, data)
+    facts = Facts(
+        dataclasses.replace(machine, gpus=(gpu,), versions={"torch": "2.4.1"}), model, data
+    )
     config = RunConfig(
         model=ModelSection(name=model.name, precision="fp32", max_length=512),
         data=DataSection(source="rows.jsonl"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ftlab import atomic
 from ftlab.errors import EnvironmentUnfit, FtlabError
 

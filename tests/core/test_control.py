@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from ftlab import control
 from ftlab.control import Inbox, Request
 from ftlab.errors import ConfigError, FtlabError

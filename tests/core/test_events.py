@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ftlab import events
 from ftlab.errors import EnvironmentUnfit, FtlabError, Interrupted
 from ftlab.events import EventReader, EventWriter, Heartbeat

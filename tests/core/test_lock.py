@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from ftlab import lock
 from ftlab.errors import FtlabError, RunBusy
 from ftlab.lock import Lock

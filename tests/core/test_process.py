@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+
 from ftlab import process
 from ftlab.process import Identity
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from ftlab import atomic, registry
 from ftlab.errors import ConfigError, EnvironmentUnfit, FtlabError
 from ftlab.plan import Plan

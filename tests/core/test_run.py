@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from ftlab import atomic
 from ftlab.plan import Plan
 from ftlab.process import Identity

@@ -1,4 +1,4 @@
-"""The trainer outlives its launcher, is stopped by ever firmer means, and is never started twice."""
+"""The trainer outlives its launcher, is stopped by ever firmer means, never started twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from ftlab import control, events, launch, ledger
 from ftlab.errors import ConfigError, EnvironmentUnfit, RunBusy
 from ftlab.launch import local
