@@ -128,7 +128,8 @@ def _build(annotation: Any, value: Any) -> Any:
         return None
     if origin in (typing.Union, types.UnionType):
         for member in arguments:
-            if dataclasses.is_dataclass(member):
+            structured = dataclasses.is_dataclass(member) and isinstance(value, Mapping)
+            if structured or (typing.get_origin(member) is tuple and isinstance(value, list)):
                 return _build(member, value)
         return value
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):

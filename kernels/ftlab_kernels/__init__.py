@@ -1,0 +1,1 @@
+"""Triton operators, each beside its pure-PyTorch reference. Imports nothing of ftlab."""
