@@ -18,7 +18,7 @@ Auto = Literal["auto"]
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - the field's own word, as in argparse
+    help: str,
     *,
     raising: str = "",
     unit: str = "",
@@ -81,7 +81,7 @@ class ModelSection:
         minimum=8,
         simple=True,
     )
-    rope_scaling: Auto | None | dict[str, Any] = setting(
+    rope_scaling: Auto | dict[str, Any] | None = setting(
         "auto",
         "auto takes the model's own; null turns scaling off; a mapping as in the model's "
         "config.json replaces it.",
@@ -377,7 +377,7 @@ class Setting:
 
     @property
     def members(self) -> tuple[Any, ...]:
-        """The alternatives of the annotation: `int | Literal["auto"]` gives (int, Literal["auto"])."""
+        """The alternatives: `int | Literal["auto"]` gives (int, Literal["auto"])."""
         if typing.get_origin(self.annotation) in (typing.Union, types.UnionType):
             return typing.get_args(self.annotation)
         return (self.annotation,)

@@ -121,12 +121,14 @@ def _write_weights(reader: Any, path: Path) -> None:
 def _write_tokenizer(reader: Any, folder: Path) -> None:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    tokens, kinds = _field(reader, "tokenizer.ggml.tokens"), _field(
-        reader, "tokenizer.ggml.token_type"
+    tokens, kinds = (
+        _field(reader, "tokenizer.ggml.tokens"),
+        _field(reader, "tokenizer.ggml.token_type"),
     )
     merges = [tuple(merge.split(" ")) for merge in _field(reader, "tokenizer.ggml.merges")]
-    tokenizer = Tokenizer(models.BPE(vocab=dict(zip(tokens, range(len(tokens)), strict=True)),
-                                     merges=merges))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=dict(zip(tokens, range(len(tokens)), strict=True)), merges=merges)
+    )
     # The file says only `pre = smollm`; without the digit split numbers tokenise differently.
     digits = pre_tokenizers.Digits(individual_digits=True)
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)

@@ -97,7 +97,11 @@ def _build(folder: Path) -> None:
 
 def _write_record(folder: Path) -> None:
     files = {path.name: [path.stat().st_size, file_sha256(path)] for path in folder.iterdir()}
-    record = {"version": RECORD_VERSION, "source": GGUF_SHA256, "files": dict(sorted(files.items()))}
+    record = {
+        "version": RECORD_VERSION,
+        "source": GGUF_SHA256,
+        "files": dict(sorted(files.items())),
+    }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
