@@ -143,6 +143,22 @@ def read(path: str | os.PathLike[str], offset: int = 0) -> tuple[list[dict[str, 
     return reader.poll(), reader.offset
 
 
+def last(path: str | os.PathLike[str], kind: str = "step") -> dict[str, Any] | None:
+    """The newest event of a kind among the last 256 KiB of the file; None when there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - (1 << 18)))
+            lines = _whole_lines(file.read()).split(b"\n")
+    except OSError:
+        return None
+    for line in reversed(lines):
+        event = _decode(line)
+        if event is not None and event["kind"] == kind:
+            return event
+    return None
+
+
 class Heartbeat:
     """Keeps status.json true while a trainer lives: a side thread writes it every `interval` s.
 
@@ -238,8 +254,8 @@ class Heartbeat:
 def _encode(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: _scalar(value) for name, value in fields.items()}
     odd = {n: repr(v) for n, v in values.items() if isinstance(v, float) and v - v != 0}
-    head = {"v": EVENTS_VERSION, "t": round(time.time(), 3), "kind": kind}
-    return head | plain(values) | ({"nonfinite": odd} if odd else {})
+    event = {"v": EVENTS_VERSION, "t": round(time.time(), 3), "kind": kind, **plain(values)}
+    return {**event, "nonfinite": odd} if odd else event
 
 
 def _scalar(value: Any) -> Any:

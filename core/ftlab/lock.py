@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ftlab.atomic import clear_errors, write_all
+from ftlab.atomic import clear_errors, storage_error
 from ftlab.errors import RunBusy
 from ftlab.process import Identity
 
@@ -72,10 +72,10 @@ class Lock:
 
     def name_holder(self, identity: Identity) -> None:
         """Write into the file who holds it, for messages and for filesystems without flock."""
+        content = (json.dumps(identity.to_dict()) + "\n").encode()
         with clear_errors(self.path):
-            os.lseek(self.descriptor, 0, os.SEEK_SET)
-            os.ftruncate(self.descriptor, 0)
-            write_all(self.descriptor, (json.dumps(identity.to_dict()) + "\n").encode())
+            os.pwrite(self.descriptor, content, 0)
+            os.ftruncate(self.descriptor, len(content))
 
     def release(self) -> None:
         """Close this process's hold. The lock lives on if it was handed to a child."""
@@ -112,7 +112,7 @@ def _claim(descriptor: int, path: Path) -> None:
         if error.errno in _BUSY:
             raise _busy(path) from None
         if error.errno not in _UNSUPPORTED:
-            raise
+            raise storage_error(error, path) from error
         owner = holder(path)
         if owner is not None and owner.pid != os.getpid() and owner.alive() is not False:
             raise _busy(path) from None

@@ -1,6 +1,6 @@
 """The plan: what a config will do with these facts, every "auto" replaced and explained.
 
-`resolve(config, facts)` is pure: no file, no device, no clock. It refuses with every reason at once.
+`resolve(config, facts)` is pure: no file, no device, no clock; it refuses with every reason.
 """
 
 from __future__ import annotations

@@ -11,13 +11,8 @@ Standard library only.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
 import os
-import re
-import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab import atomic
-from ftlab.errors import ConfigError, FtlabError
+from ftlab.errors import FtlabError
 from ftlab.lock import Lock
 from ftlab.process import Identity, boot_id, monotonic
 
@@ -37,8 +32,6 @@ STALLED_AFTER = 60.0  # seconds without a heartbeat
 UNSEEN_LOST_AFTER = 900.0  # the same for a trainer on a host whose processes cannot be seen here
 FINAL = ("done", "failed", "stopped")
 LIVE = ("running", "stalled")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_FOLDERS = ("data", "checkpoints", "control", "export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,21 +182,9 @@ class Run:
             ConfigError: `run_id` is taken or no name for a folder.
             EnvironmentUnfit: `root` cannot be written or its disk is full.
         """
-        root = Path(os.path.abspath(root))
-        if run_id is not None and not _ID.match(run_id):
-            raise ConfigError(
-                f"run name {run_id!r} must be letters, digits, '.', '_' or '-', at most 100, "
-                f"beginning with a letter or digit"
-            )
-        with atomic.clear_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        beside = root / f".new-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            _fill(cls(beside), plan, config_text)
-            return cls(_appear(beside, root, plan, run_id))
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        from ftlab import registry
+
+        return cls(registry.create(plan, root, run_id, config_text))
 
     @classmethod
     def find(cls, id_or_path: str | os.PathLike[str], root: str | os.PathLike[str] = "runs") -> Run:
@@ -212,16 +193,16 @@ class Run:
         Raises:
             ConfigError: no run or several fit; the message names the nearest.
         """
-        text = os.fspath(id_or_path)
-        for candidate in (Path(root) / text, Path(text)):
-            if text not in ("", ".", "..") and (candidate / "plan.json").is_file():
-                return cls(candidate)
-        return cls(Path(root) / _choose(text, Path(root)))
+        from ftlab import registry
+
+        return cls(registry.find(id_or_path, root))
 
     @classmethod
     def all(cls, root: str | os.PathLike[str] = "runs") -> list[Run]:
         """Every run under `root`, oldest first. A missing root has none."""
-        found = [cls(Path(root) / name) for name in _names(Path(root))]
+        from ftlab import registry
+
+        found = [cls(Path(root) / name) for name in registry.names(root)]
         return sorted(found, key=lambda run: (run.status().created, run.id))
 
     # -- reading ------------------------------------------------------------------------------
@@ -253,6 +234,17 @@ class Run:
         A trainer that was started but has not spoken yet (imports take seconds) is running.
         """
         status = self.status()
+        state = self._judge(status)
+        if state == "lost" and (again := self.status()) != status:
+            state = self._judge(again)  # it ended between the two looks
+        return state
+
+    def process(self) -> Identity | None:
+        """The process that trains, or trained last: as it says itself, or as it was started."""
+        status = self.status()
+        return self.launched() if status.state == "planned" else status.process
+
+    def _judge(self, status: Status) -> str:
         if status.state in FINAL:
             return status.state
         if status.state == "planned":
@@ -279,91 +271,10 @@ class Run:
         atomic.write_json(self.status_path, dataclasses.asdict(status), durable=durable)
 
 
-def make_id(method: str, model: str, when: float | None = None) -> str:
-    """A short name that sorts by time within a model: sft-smollm2-135m-1124-0703-ab12."""
-    words = re.sub(r"[^a-z0-9.]+", "-", Path(model).name.lower()).strip("-.")
-    short = re.sub(r"-(instruct|chat|base|hf|it)(?=-|$)", "", words)[:24].strip("-.") or "model"
-    moment = time.strftime("%m%d-%H%M", time.localtime(when))
-    return f"{method}-{short}-{moment}-{secrets.token_hex(2)}"
-
-
 def _of_launch(launched: Identity | None) -> str:
     if launched is None:
         return "planned"
     return "lost" if launched.alive() is False else "running"
-
-
-def _fill(run: Run, plan: Plan, config_text: str | None) -> None:
-    from ftlab import plan as plans
-
-    with atomic.clear_errors(run.path):
-        run.path.mkdir()
-        for name in _FOLDERS:
-            (run.path / name).mkdir()
-    if config_text is None:
-        from ftlab import config
-
-        config_text = config.dump(plan.config)
-    atomic.write_text(run.config_path, config_text)
-    atomic.write_json(run.plan_path, plans.to_json(plan))
-    now = time.time()
-    run.write_status(Status(steps=plan.steps, created=now, updated=now))
-
-
-def _appear(beside: Path, root: Path, plan: Plan, run_id: str | None) -> Path:
-    """Give the finished directory its name; two runs of one second get different ones."""
-    for _ in range(100):
-        target = root / (run_id or make_id(plan.config.method.kind, plan.config.model.name))
-        if not target.exists() and _rename(beside, target):
-            atomic.sync_folder(root)
-            return target
-        if run_id:
-            raise ConfigError(f"run {run_id} exists in {root}; choose another --name")
-    raise FtlabError(f"no free run name in {root}")
-
-
-def _rename(beside: Path, target: Path) -> bool:
-    """False when another launcher took the name first."""
-    try:
-        beside.rename(target)
-    except OSError as error:
-        if target.exists():
-            return False
-        raise atomic.storage_error(error, target) from error
-    return True
-
-
-def _sweep(root: Path) -> None:
-    """Remove what a launcher that was killed while creating a run left behind an hour ago."""
-    with contextlib.suppress(OSError):
-        for leftover in root.glob(".new-*"):
-            if time.time() - leftover.stat().st_mtime > 3600:
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _names(root: Path) -> list[str]:
-    try:
-        names = os.listdir(root)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise atomic.storage_error(error, root) from error
-    return [n for n in names if n[0] != "." and (root / n / "plan.json").is_file()]
-
-
-def _choose(text: str, root: Path) -> str:
-    names = _names(root)
-    if text == "last" and names:
-        return Run.all(root)[-1].id
-    for fits in (str.startswith, str.__contains__):
-        matches = sorted(name for name in names if text and fits(name, text))
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise ConfigError(f"{text!r} fits several runs in {root}: {', '.join(matches[:8])}")
-    near = difflib.get_close_matches(text, names, 1, 0.5)
-    hint = f"; the nearest is {near[0]}" if near else ""
-    raise ConfigError(f"no run {text!r} in {root}{hint}; `ftrun runs` lists them")
 
 
 def _optional(path: Path) -> dict[str, Any] | None:

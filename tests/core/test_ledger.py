@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from ftlab import ledger
 from ftlab.errors import EnvironmentUnfit, FtlabError
 from ftlab.ledger import Ledger, Record

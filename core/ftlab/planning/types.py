@@ -77,8 +77,14 @@ def to_json(plan: Plan) -> dict[str, Any]:
 
 def from_json(value: Mapping[str, Any]) -> Plan:
     """Rebuild a plan from `to_json`. Unknown keys are ignored, missing optional ones default."""
-    known = {"seconds": None, "disk_bytes": 0, "warnings": [], "version": PLAN_VERSION, "hash": ""}
-    return facts_module.from_json(Plan, {**known, **value})
+    optional: dict[str, Any] = {
+        "seconds": None,
+        "disk_bytes": 0,
+        "warnings": [],
+        "version": PLAN_VERSION,
+        "hash": "",
+    }
+    return facts_module.from_json(Plan, {**optional, **value})
 
 
 def canonical(value: Any) -> str:
