@@ -44,7 +44,7 @@ def main() -> int:
     steps = int(os.environ.get("FAKE_STEPS", "50"))
     local.trainer_command = command
     common.make_plan = lambda config: load("conftest").fake_plan(steps)
-    plans.render = lambda plan: f"the plan: {plan.steps} steps"  # type: ignore[attr-defined]
+    plans.render = lambda plan, *_, **__: f"the plan: {plan.steps} steps"
     return cli.main()
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ftlab.atomic import plain
 from ftlab.errors import ConfigError
@@ -96,6 +96,15 @@ def make_plan(config: RunConfig) -> Plan:
     from ftlab import plan, probe
 
     return plan.resolve(config, probe.collect(config))
+
+
+def plan_text(plan: Plan, stream: TextIO) -> str:
+    """The plan for people, as wide and as colourful as the stream takes it."""
+    from ftlab.plan import render
+    from ftlab.progress import width
+
+    colour = stream.isatty() and not os.environ.get("NO_COLOR")
+    return render(plan, min(width(stream), 120), colour=colour)
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from ftlab.commands import common
 
@@ -22,5 +23,5 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         common.put_json(plans.to_json(plan))
     else:
-        print(plans.render(plan))
+        print(common.plan_text(plan, sys.stdout))
     return 0

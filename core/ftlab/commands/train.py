@@ -32,9 +32,7 @@ def main(args: argparse.Namespace) -> int:
     registry.check(args.runs_dir, args.name)
     plan = common.make_plan(config)
     if not args.quiet and not args.json:
-        from ftlab.plan import render
-
-        common.say(render(plan))
+        common.say(common.plan_text(plan, sys.stderr))
     with Interrupts() as interrupts:
         run = Run.create(plan, args.runs_dir, args.name, config_text=text)
         return start_and_watch(run, interrupts, args)
