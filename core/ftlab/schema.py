@@ -96,7 +96,8 @@ class AdapterSection:
     """What is trained: a LoRA adapter, or every weight."""
 
     kind: Literal["lora", "none"] = setting(
-        "lora", "lora trains a small adapter beside frozen weights; none trains every weight.",
+        "lora",
+        "lora trains a small adapter beside frozen weights; none trains every weight.",
         simple=True,
     )
     r: int = setting(
