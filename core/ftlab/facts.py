@@ -46,6 +46,7 @@ class Machine:
     driver: str = ""  # NVIDIA driver version, "" without one
     cuda: str = ""  # CUDA version torch was built for
     gpus: tuple[Gpu, ...] = ()
+    gpu_problem: str = ""  # why torch sees no GPU although one seems to be there
     versions: dict[str, str] = field(default_factory=dict)  # package -> version
 
 

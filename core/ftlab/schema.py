@@ -201,7 +201,7 @@ class OptimSection:
     """How weights are updated."""
 
     name: Literal["auto", "adamw", "adamw_8bit"] = setting(
-        "auto", "adamw keeps 32-bit state; adamw_8bit quarters it through bitsandbytes (GPU)."
+        "auto", "adamw keeps 32-bit state; adamw_8bit quarters it through bitsandbytes."
     )
     learning_rate: float | Auto = setting(
         "auto",
