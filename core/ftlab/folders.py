@@ -90,7 +90,7 @@ def _publish(beside: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def _plain_os_errors() -> Iterator[None]:
-    """safetensors reports a full disk as an error of its own; give back the `OSError` that it is."""
+    """safetensors reports a full disk as an error of its own; give back the `OSError` it is."""
     try:
         yield
     except Exception as error:

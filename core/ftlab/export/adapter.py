@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from ftlab.folders import write_folder
 from ftlab.lora.inject import save_adapter
 
 
-def export_trained(model: Module, tokenizer: Any, root: Path, *, dtype: torch.dtype) -> Path:
+def export_trained(model: Any, tokenizer: Any, root: Path, *, dtype: torch.dtype) -> Path:
     """Write what was trained with its tokenizer, whole or not at all; the folder.
 
     Args:
@@ -27,7 +26,7 @@ def export_trained(model: Module, tokenizer: Any, root: Path, *, dtype: torch.dt
 
     def fill(folder: Path) -> None:
         if is_adapter:
-            save_adapter(model, folder)  # type: ignore[arg-type]
+            save_adapter(model, folder)
         else:
             _save_model(model, folder, dtype)
         tokenizer.save_pretrained(folder)

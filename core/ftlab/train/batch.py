@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What an objective sees. Sequences of a row lie beside each other, rows in the order of `rows`.
+    """What an objective sees. Sequences of a row lie beside each other, in the order of `rows`.
 
     `labels` holds the next token where it is trained, -100 elsewhere. `cu_seqlens` are plain
     numbers, so that nobody has to wait for the device to learn them.

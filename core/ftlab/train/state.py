@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module, Parameter
-from torch.optim import Optimizer
+from torch.optim.optimizer import Optimizer
 
 from ftlab import atomic
 from ftlab.errors import ConfigError, FtlabError

@@ -98,7 +98,7 @@ def pair_logprobs(
     )
     logprobs = model.token_logprobs(hidden, batch.labels, adapter=adapter)
     lengths = [end - start for start, end in itertools.pairwise(batch.cu_seqlens)]
-    sums = torch.stack([part.sum() for part in logprobs.split(lengths)])
+    sums = torch.stack([part.sum() for part in torch.split(logprobs, lengths)])
     return sums.view(-1, 2)
 
 

@@ -87,7 +87,7 @@ def _compute(
             table[micro.rows] = np.where(new, values, table[micro.rows])
             if not np.isfinite(values).all():
                 bad = micro.rows[~np.isfinite(values).all(axis=1)].tolist()
-                raise FtlabError(f"the reference model gives no finite log-probability for rows {bad}")
+                raise FtlabError(f"the reference has no finite log-probability for rows {bad}")
         progress(done)
     return table
 
