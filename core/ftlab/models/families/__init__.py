@@ -123,6 +123,35 @@ def with_rope_scaling(
     return {**config, "rope_parameters": _replaced(parameters, rope_scaling)}
 
 
+def dialect_of(config: Mapping[str, Any], major: int) -> dict[str, Any]:
+    """A copy of a config that transformers of that major version reads rightly.
+
+    transformers 5 reads both dialects. 4 ignores `rope_parameters` without a word, so a
+    checkpoint saved by 5 would run with the wrong base.
+    """
+    values = dict(config)
+    if major >= 5:
+        return values
+    if isinstance(values.get("text_config"), Mapping):
+        values["text_config"] = dialect_of(values["text_config"], major)
+    parameters = values.pop("rope_parameters", None)
+    if not parameters:
+        return values
+    local = parameters.get("sliding_attention")
+    if isinstance(local, Mapping) and local.get("rope_theta"):
+        values["rope_local_base_freq"] = local["rope_theta"]
+    flat = dict(parameters["full_attention"] if isinstance(local, Mapping) else parameters)
+    for key in ("rope_theta", "partial_rotary_factor"):
+        value = flat.pop(key, None)
+        if value is not None:
+            values[key] = value
+    kind = flat.get("rope_type", "default")
+    if config.get("model_type") == "phi3":  # it insists on exactly these three keys
+        flat = {k: flat[k] for k in ("short_factor", "long_factor") if k in flat} | {"type": kind}
+    values["rope_scaling"] = None if kind == "default" else flat
+    return values
+
+
 def _replaced(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
     """Scaling replaced, base and rotated share kept."""
     kept = {k: old[k] for k in ("rope_theta", "partial_rotary_factor") if old.get(k) is not None}
