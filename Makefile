@@ -1,0 +1,111 @@
+# Every verb of the project. Needs GNU make, bash, Python 3.11 with pip, and a package index.
+#   make demo                      set up, then fine-tune a real small model
+#   make test                      set up, then pass every test
+#   LOCK=env-cu128.lock make ...   the CUDA 12.8 stack, in an environment of its own
+#   PY=python3 make gpu-test       an interpreter that is already equipped
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+LOCK ?= env.lock
+VENV := $(if $(filter env.lock,$(LOCK)),.venv,.venv-$(LOCK:env-%.lock=%))
+TOOLS := .tools
+ARGS ?=
+
+# What was installed is known by the content of the locks, not by file times.
+key = $(shell cat $(1) | sha256sum | cut -c1-16)
+TOOLS_DONE := $(TOOLS)/.done-$(call key,tools.lock)
+SETUP_DONE := $(VENV)/.setup-$(call key,$(LOCK) pyproject.toml)
+DEV_DONE := $(VENV)/.dev-$(call key,$(LOCK) pyproject.toml dev.lock)
+
+ifeq ($(origin PY),undefined)
+PY := $(VENV)/bin/python
+READY := $(SETUP_DONE)
+EQUIPPED := $(DEV_DONE)
+endif
+
+# uv takes seconds where pip takes minutes; pip alone does it too. Neither may choose a version.
+UV := $(TOOLS)/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PYTHONSAFEPATH := 1
+unexport PYTHONPATH
+put = if [ -x $(UV) ]; then $(UV) pip $(1) --quiet --python $(VENV)/bin/python --require-hashes $(2); \
+	else $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet --no-deps --require-hashes \
+	    -r $(lastword $(2)); fi
+
+.PHONY: help setup demo test check gpu-test bench lock docs clean
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: setup demo test check gpu-test bench lock docs clean"
+
+setup: $(SETUP_DONE)
+	@echo "ready: $(VENV)" >&2
+
+demo: $(SETUP_DONE)
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(VENV)/bin/ftrun demo $(ARGS)
+
+test: $(EQUIPPED)
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(PY) -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+check: $(EQUIPPED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q tests/core/test_architecture.py tests/core/test_house.py
+
+gpu-test: $(EQUIPPED)
+	$(PY) -m pytest -m gpu $(ARGS)
+
+bench: $(READY)
+	PYTHONPATH=core:kernels $(PY) bench/train_step.py $(ARGS)
+
+docs: $(READY)
+	PYTHONPATH=core $(PY) -m ftlab.docs docs/settings.md
+
+# Resolve every group of pyproject.toml again; pins that still fit stay (UPGRADE=--upgrade moves them).
+lock: $(TOOLS_DONE)
+	@resolve() { $(UV) pip compile --quiet --generate-hashes --python-version 3.11 \
+	    --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
+	    --custom-compile-command "make lock" $(UPGRADE) --group "pyproject.toml:$$1" -o "$$2" "$${@:3}"; }; \
+	before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; cp *.lock "$$before"; \
+	resolve cu121 env.lock; resolve cu128 env-cu128.lock; resolve tools tools.lock; \
+	resolve dev dev.lock -c env.lock -c env-cu128.lock; \
+	for f in *.lock; do diff -U0 --label "old $$f" --label "new $$f" "$$before/$$f" "$$f" \
+	    | grep -v 'hash=' || [ $$? -eq 1 ]; done; echo "locks are resolved"
+
+clean:
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*
+
+$(TOOLS_DONE): tools.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	    { echo "the locks are made for Python 3.11; found: $$($(PYTHON) -V 2>&1). Set PYTHON=." >&2; exit 3; }
+	rm -rf $(TOOLS); mkdir -p $(TOOLS)
+	@echo "installing the installer (tools.lock) ..." >&2
+	@install() { $(PYTHON) -m pip install --quiet --no-deps --require-hashes --only-binary=:all: \
+	    --target $(TOOLS) -r "$$1"; }; \
+	install tools.lock || { echo "uv cannot be had; plain pip is used, which takes minutes" >&2; \
+	    rm -rf $(TOOLS); mkdir -p $(TOOLS); \
+	    awk '/^[A-Za-z0-9]/ { keep = !/^uv==/ } keep' tools.lock > $(TOOLS)/without-uv.txt; \
+	    install $(TOOLS)/without-uv.txt; }
+	@touch $@
+
+$(SETUP_DONE): $(TOOLS_DONE) $(LOCK) pyproject.toml
+	@echo "installing $(LOCK) into $(VENV) (about 3 GB of downloads the first time) ..." >&2
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv --without-pip $(VENV)
+	@rm -f $(VENV)/.setup-* $(VENV)/.dev-*
+	@$(call put,sync,$(LOCK))
+	@if [ -x $(UV) ]; then PYTHONPATH=$(CURDIR)/$(TOOLS) $(UV) pip install --quiet --offline --no-deps \
+	    --no-build-isolation --python $(VENV)/bin/python --editable .; \
+	else PYTHONPATH=$(CURDIR)/$(TOOLS) $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet \
+	    --no-index --no-deps --no-build-isolation --editable .; fi
+	@touch $@
+
+$(DEV_DONE): $(SETUP_DONE) dev.lock
+	@$(call put,install,--no-deps -r dev.lock)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The starter: a real small model and a measurable task, for the demo and the tests."""

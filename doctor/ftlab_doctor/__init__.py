@@ -1,0 +1,1 @@
+"""Diagnosis of a machine. Standard library only; holds nothing yet."""
