@@ -46,6 +46,7 @@ class Machine:
     driver: str = ""  # NVIDIA driver version, "" without one
     cuda: str = ""  # CUDA version torch was built for
     gpus: tuple[Gpu, ...] = ()
+    gpu_problem: str = ""  # why torch sees no GPU although one seems to be there
     versions: dict[str, str] = field(default_factory=dict)  # package -> version
 
 
@@ -87,6 +88,9 @@ class DataFacts:
     percentiles: dict[str, int] = field(default_factory=dict)  # "50", "90", "95", "99" -> tokens
     histogram: tuple[tuple[int, int], ...] = ()  # (bucket upper bound in tokens, rows), rising
     over: dict[str, int] = field(default_factory=dict)  # candidate max_length -> rows longer
+    # candidate max_length -> what one epoch is there, with data.overlong as configured:
+    # (usable rows, tokens of all their sequences, trained tokens)
+    usable: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     duplicates: int = 0
     sample: str = ""  # one rendered row, trained text between the marks of data.chat.MARKS
     template: str = ""  # where the chat template came from
@@ -128,7 +132,8 @@ def _build(annotation: Any, value: Any) -> Any:
         return None
     if origin in (typing.Union, types.UnionType):
         for member in arguments:
-            if dataclasses.is_dataclass(member):
+            structured = dataclasses.is_dataclass(member) and isinstance(value, Mapping)
+            if structured or (typing.get_origin(member) is tuple and isinstance(value, list)):
                 return _build(member, value)
         return value
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):

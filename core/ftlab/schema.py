@@ -7,51 +7,15 @@
 from __future__ import annotations
 
 import dataclasses
-import types
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ftlab.setting import Setting, setting
+
 Auto = Literal["auto"]
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    raising: str = "",
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    exclusive_minimum: bool = False,
-    simple: bool = False,
-    required: bool = False,
-) -> Any:
-    """Declare one setting of a section dataclass.
-
-    Args:
-        default: value when the config does not mention the setting.
-        help: one sentence that says what it is.
-        raising: one sentence that says what a larger value does ("" for choices and names).
-        unit: such as "tokens", "steps", "sequences"; "" for pure numbers.
-        minimum, maximum: allowed range of a number, inclusive unless `exclusive_minimum`.
-        simple: shown in the simple form; the rest is under "advanced".
-        required: must be given by a person.
-    """
-    metadata = {
-        "help": help,
-        "raising": raising,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "exclusive_minimum": exclusive_minimum,
-        "simple": simple,
-        "required": required,
-    }
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +27,12 @@ class ModelSection:
         "Hugging Face model id or a local folder with config.json and safetensors.",
         simple=True,
         required=True,
+        examples=("HuggingFaceTB/SmolLM2-135M-Instruct", "models/my-model"),
     )
     revision: str | None = setting(
-        None, "Branch, tag or commit on the hub; the resolved commit goes into the manifest."
+        None,
+        "Branch, tag or commit on the hub; the resolved commit goes into the manifest.",
+        examples=("main",),
     )
     precision: Literal["auto", "nf4", "int8", "bf16", "fp16", "fp32"] = setting(
         "auto",
@@ -85,6 +52,7 @@ class ModelSection:
         "auto",
         "auto takes the model's own; null turns scaling off; a mapping as in the model's "
         "config.json replaces it.",
+        examples=({"rope_type": "linear", "factor": 2.0},),
     )
     trust_remote_code: bool = setting(
         False, "Run Python code that comes with the model; off unless you ask for it by name."
@@ -96,7 +64,8 @@ class AdapterSection:
     """What is trained: a LoRA adapter, or every weight."""
 
     kind: Literal["lora", "none"] = setting(
-        "lora", "lora trains a small adapter beside frozen weights; none trains every weight.",
+        "lora",
+        "lora trains a small adapter beside frozen weights; none trains every weight.",
         simple=True,
     )
     r: int = setting(
@@ -124,6 +93,7 @@ class AdapterSection:
     target_modules: Literal["all-linear"] | list[str] = setting(
         "all-linear",
         "Projections that get an adapter: all-linear, or names such as q_proj, v_proj, down_proj.",
+        examples=(["q_proj", "v_proj"],),
     )
     bias: Literal["none", "all", "lora_only"] = setting(
         "none", "Which bias vectors are trained besides the adapter (PEFT's meaning)."
@@ -135,7 +105,9 @@ class AdapterSection:
         False, "Train a magnitude per output feature besides the direction (DoRA)."
     )
     modules_to_save: list[str] = setting(
-        [], "Whole modules trained and saved besides the adapter, such as lm_head or embed_tokens."
+        [],
+        "Whole modules trained and saved besides the adapter, such as lm_head or embed_tokens.",
+        examples=(["lm_head"],),
     )
 
 
@@ -148,21 +120,33 @@ class DataSection:
         "Hub data set id, or a local JSONL, JSON, CSV, Parquet or text file or folder.",
         simple=True,
         required=True,
+        examples=("data/train.jsonl", "tatsu-lab/alpaca"),
     )
-    subset: str | None = setting(None, "Configuration name of a hub data set, such as main.")
-    split: str = setting("train", "Split to train on; slices such as train[:1000] are allowed.")
+    subset: str | None = setting(
+        None, "Configuration name of a hub data set, such as main.", examples=("main",)
+    )
+    split: str = setting(
+        "train",
+        "Split to train on; slices such as train[:1000] are allowed.",
+        examples=("train[:1000]",),
+    )
     format: Literal[
         "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "text", "preference", "kto"
     ] = setting("auto", "Shape of a row; auto looks at the columns and says why.", simple=True)
     columns: dict[str, str] = setting(
-        {}, "Maps a role to your column's name, such as {prompt: question, completion: answer}."
+        {},
+        "Maps a role to your column's name, such as {prompt: question, completion: answer}.",
+        examples=({"prompt": "question", "completion": "answer"},),
     )
     chat_template: str = setting(
         "auto",
         "auto takes the tokenizer's own and falls back to chatml; chatml, alpaca, or the path of "
         "a Jinja file replace it.",
+        examples=("chatml", "templates/mine.jinja"),
     )
-    eval_source: str | None = setting(None, "Separate evaluation data, same shape as source.")
+    eval_source: str | None = setting(
+        None, "Separate evaluation data, same shape as source.", examples=("data/eval.jsonl",)
+    )
     eval_fraction: float = setting(
         0.0,
         "Share of source that is held out for evaluation when there is no eval_source.",
@@ -217,7 +201,7 @@ class OptimSection:
     """How weights are updated."""
 
     name: Literal["auto", "adamw", "adamw_8bit"] = setting(
-        "auto", "adamw keeps 32-bit state; adamw_8bit quarters it through bitsandbytes (GPU)."
+        "auto", "adamw keeps 32-bit state; adamw_8bit quarters it through bitsandbytes."
     )
     learning_rate: float | Auto = setting(
         "auto",
@@ -322,6 +306,7 @@ class MemorySection:
         "auto",
         "Device memory to stay within, such as 12GiB; auto is what is free at the start.",
         raising="Raise it and less is recomputed.",
+        examples=("12GiB",),
     )
     checkpointing: Literal["auto", "on", "off"] = setting(
         "auto", "Recompute activations in the backward pass instead of keeping them."
@@ -334,7 +319,9 @@ class LaunchSection:
 
     where: Literal["local", "docker", "slurm"] = setting("local", "Where the trainer is started.")
     devices: Auto | list[int] = setting(
-        "auto", "GPU indices to use; auto is the first visible GPU, or the CPU without one."
+        "auto",
+        "GPU indices to use; auto is the first visible GPU, or the CPU without one; [] is the CPU.",
+        examples=([0], []),
     )
     image: str | None = setting(None, "Container image for where: docker.")
 
@@ -357,55 +344,19 @@ class RunConfig:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, as the generators and the parser see it."""
-
-    path: str
-    section: str
-    name: str
-    annotation: Any  # resolved type, such as `int | Literal["auto"]`
-    default: Any
-    help: str
-    raising: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    exclusive_minimum: bool
-    simple: bool
-    required: bool
-
-    @property
-    def members(self) -> tuple[Any, ...]:
-        """The alternatives: `int | Literal["auto"]` gives (int, Literal["auto"])."""
-        if typing.get_origin(self.annotation) in (typing.Union, types.UnionType):
-            return typing.get_args(self.annotation)
-        return (self.annotation,)
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        """Every literal value that is allowed, in declaration order."""
-        return tuple(
-            value
-            for member in self.members
-            if typing.get_origin(member) is Literal
-            for value in typing.get_args(member)
-        )
-
-    @property
-    def nullable(self) -> bool:
-        """Whether null is a value of its own."""
-        return type(None) in self.members
-
-
 def sections() -> Mapping[str, type]:
     """Section name to its dataclass, in the order of the config file."""
     hints = typing.get_type_hints(RunConfig)
     return {item.name: hints[item.name] for item in dataclasses.fields(RunConfig)}
 
 
-def settings() -> Iterator[Setting]:
+@functools.cache
+def settings() -> tuple[Setting, ...]:
     """Every setting of every section, in declaration order."""
+    return tuple(_settings())
+
+
+def _settings() -> Iterator[Setting]:
     for section, cls in sections().items():
         hints = typing.get_type_hints(cls)
         for item in dataclasses.fields(cls):

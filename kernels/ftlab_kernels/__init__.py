@@ -1,1 +1,1 @@
-"""Triton operators, each beside its pure-PyTorch reference. Imports nothing of ftlab."""
+"""Operators for fine-tuning language models, each beside its pure-PyTorch reference."""

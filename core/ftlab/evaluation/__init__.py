@@ -1,0 +1,1 @@
+"""Measuring a model: fixed batches, fixed order, greedy answers."""

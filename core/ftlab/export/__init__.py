@@ -1,0 +1,1 @@
+"""What a run leaves for others: adapters, merged weights and other formats."""

@@ -1,0 +1,1 @@
+"""LoRA adapters: injected through PEFT, read by the engine, saved, loaded and merged."""

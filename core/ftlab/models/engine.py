@@ -1,0 +1,158 @@
+"""Decoder: the forward pass of every family in plain PyTorch, on CPU and GPU.
+
+Padding-free: sequences lie end to end on one token axis [T]. Products run in `compute_dtype` by
+explicit casts, statistics and losses in fp32. Dropout is counter-based, so a layer that is
+computed again in the backward pass gets the same bits and there is no RNG state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ftlab.models.block import Block, Tables
+from ftlab.models.layers import Embedding, Mode, Norm, Projection
+from ftlab.models.recompute import recomputed
+from ftlab.models.rng import StepRng
+from ftlab.models.rope import tables
+from ftlab.models.spec import DecoderSpec
+from ftlab_kernels.reference.attention import Layout, layout
+from ftlab_kernels.reference.linear_cross_entropy import linear_cross_entropy
+from ftlab_kernels.reference.linear_logprob import linear_logprob
+
+__all__ = ["Decoder", "StepRng"]
+
+
+class Decoder:
+    """A causal LM bound to the parameters of one model; made by `attach`."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        spec: DecoderSpec,
+        compute_dtype: torch.dtype,
+        embedding: Embedding,
+        blocks: tuple[Block, ...],
+        norm: Norm,
+        head: Projection,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.compute_dtype = compute_dtype
+        self.embedding = embedding
+        self.blocks = blocks
+        self.norm = norm
+        self.head = head
+        self.training = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return self.embedding.tuned.device
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        cu_seqlens: Tensor | Sequence[int] | Layout,
+        *,
+        rng: StepRng | None = None,
+        checkpointing: bool = False,
+        adapter: bool = True,
+    ) -> Tensor:
+        """The hidden states after the final norm.
+
+        Args:
+            input_ids: int64 [T].
+            position_ids: int64 [T], from 0 in every sequence.
+            cu_seqlens: [n + 1] boundaries of the sequences (int32), best on the CPU.
+            rng: where dropout takes its masks from; None, or `eval_mode`, means no dropout.
+            checkpointing: keep one tensor a layer and compute the rest again in backward.
+            adapter: False computes the base model (the reference of DPO).
+
+        Returns:
+            [T, H] in compute_dtype.
+        """
+        mode = Mode(rng if self.training else None, adapter)
+        plan = cu_seqlens if isinstance(cu_seqlens, Layout) else layout(cu_seqlens, self.device)
+        input_ids, position_ids = input_ids.to(self.device), position_ids.to(self.device)
+        rotations = self._tables(position_ids, plan)
+        x = self.embedding(input_ids, self.compute_dtype, mode)
+        for block in self.blocks:
+            if checkpointing and torch.is_grad_enabled():
+                x = recomputed(block, x, rotations, plan, mode)
+            else:
+                x = block(x, rotations, plan, mode)
+        return self.norm(x, mode)
+
+    def token_loss(
+        self, hidden: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, adapter: bool = True
+    ) -> Tensor:
+        """Cross-entropy of each position against its label.
+
+        Args:
+            hidden: [T, H] from `hidden`.
+            labels: int64 [T], the next token, -100 where no loss is taken.
+
+        Returns:
+            fp32 [T], 0 where the label is -100.
+        """
+        hidden, weight = self._head(hidden, adapter)
+        return linear_cross_entropy(
+            hidden,
+            weight,
+            labels.to(self.device),
+            softcap=self.spec.logit_softcap,
+            label_smoothing=label_smoothing,
+        )
+
+    def token_logprobs(self, hidden: Tensor, labels: Tensor, *, adapter: bool = True) -> Tensor:
+        """Log-probability of each label: fp32 [T], 0 where the label is -100."""
+        hidden, weight = self._head(hidden, adapter)
+        return linear_logprob(
+            hidden, weight, labels.to(self.device), softcap=self.spec.logit_softcap
+        )
+
+    def logits(self, hidden: Tensor, *, adapter: bool = True) -> Tensor:
+        """[..., H] to [..., V] in compute_dtype, soft-capped where the family does so."""
+        values = self.head(hidden.flatten(0, -2), Mode(None, adapter))
+        if self.spec.logit_softcap is not None:
+            values = self.spec.logit_softcap * torch.tanh(values / self.spec.logit_softcap)
+        return values.view(*hidden.shape[:-1], -1)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that is trained, by PEFT's (or Hugging Face's) name, in fixed order."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def train_mode(self) -> None:
+        """Dropout on (where an rng is given)."""
+        self.training = True
+        self.model.train()
+
+    def eval_mode(self) -> None:
+        """Dropout off."""
+        self.training = False
+        self.model.eval()
+
+    def _tables(self, position_ids: Tensor, plan: Layout) -> list[Tables]:
+        length = plan.longest
+        if any(rope.depends_on_length for rope in self.spec.ropes):
+            length = int(position_ids.max()) + 1
+        return [tables(rope, position_ids, length, self.compute_dtype) for rope in self.spec.ropes]
+
+    def _head(self, hidden: Tensor, adapter: bool) -> tuple[Tensor, Tensor]:
+        """What to multiply: hidden [T, K] and weight [V, K]."""
+        dense = self.head.tuned if adapter else self.head.base
+        weight = dense.weight
+        if not isinstance(weight, Tensor):
+            weight = weight.dequantise(hidden.dtype)
+        lora = self.head.lora if adapter else None
+        if lora is None:
+            return hidden, weight
+        # [h, s h A^T] [W, B]^T is the adapted head, without a second product of size [T, V].
+        low_rank = lora.scaling * (hidden @ lora.a.to(hidden.dtype).t())
+        wide = torch.cat((weight.to(hidden.dtype), lora.b.to(hidden.dtype)), dim=1)
+        return torch.cat((hidden, low_rank), dim=1), wide

@@ -1,0 +1,127 @@
+"""Decide the course of the run: learning rate, steps, how often to evaluate and save."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ftlab.facts import DataFacts
+from ftlab.inactive import has_eval
+from ftlab.planning.draft import Draft
+from ftlab.planning.length import mean_length, sequences_per_row, usable_at
+from ftlab.planning.words import rows as rows_of
+
+LEARNING_RATES = {  # (method, adapter) -> (value, reason)
+    ("sft", "lora"): (2e-4, "usual for LoRA SFT"),
+    ("dpo", "lora"): (5e-6, "usual for LoRA DPO"),
+    ("sft", "none"): (2e-5, "usual for full SFT"),
+    ("dpo", "none"): (5e-7, "usual for full DPO"),
+}
+EVALUATIONS = 5  # eval_every auto spreads about this many over the run
+SAVES = 10  # save_every auto likewise
+SAVE_AT_LEAST, SAVE_AT_MOST = 10, 500  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How much is trained."""
+
+    rows: int  # usable rows after dropping overlong ones
+    steps: int
+    steps_per_epoch: int
+    row_visits: int  # rows seen over the whole run
+    tokens: int  # through the decoder over the whole run
+    trained_tokens: int
+
+
+def decide_learning(draft: Draft) -> None:
+    """Choose the learning rate and, for DPO, the reference."""
+    kind, adapter = draft.config.method.kind, draft.config.adapter.kind
+    if draft.is_auto("optim.learning_rate"):
+        rate, reason = LEARNING_RATES[kind, adapter]
+        draft.decide("optim.learning_rate", rate, reason)
+    if kind == "dpo" and draft.is_auto("method.reference"):
+        if adapter == "lora":
+            draft.decide("method.reference", "adapter_off", "the frozen weights are the reference")
+        else:
+            reason = "every weight changes, so the reference is computed before the first step"
+            draft.decide("method.reference", "precomputed", reason)
+
+
+def course(draft: Draft, length: int) -> Course:
+    """Steps and tokens from rows, epochs and batch size; see `data.batches` for the exact rule."""
+    train = draft.config.train
+    rows, tokens, trained = epoch_amounts(draft.facts.data, length, draft.config.data.overlong)
+    per_epoch = math.ceil(rows / train.batch_size)
+    steps = train.max_steps or epoch_steps(train.epochs, per_epoch)
+    full_epochs, rest = divmod(steps, max(1, per_epoch))
+    visits = full_epochs * rows + min(rows, rest * train.batch_size)
+    share = visits / max(1, rows)
+    return Course(rows, steps, per_epoch, visits, round(tokens * share), round(trained * share))
+
+
+def epoch_steps(epochs: float, steps_per_epoch: int) -> int:
+    """Steps of a number of epochs, exactly as `data.batches` counts them."""
+    return max(1, math.ceil(round(epochs * steps_per_epoch, 6)))
+
+
+def epoch_amounts(data: DataFacts, length: int, overlong: str) -> tuple[int, float, float]:
+    """Usable rows, tokens of all sequences and trained tokens of one epoch.
+
+    Exact where the probe counted at this length, else estimated from the histogram.
+    """
+    known = usable_at(data, length)
+    if known is not None:
+        return known
+    rows = data.rows - (overlong_rows(data, length) if overlong == "drop" else 0)
+    tokens = mean_length(data, length) * sequences_per_row(data) * rows
+    trained = data.trained_tokens * tokens / max(1, data.tokens)
+    return rows, tokens, min(trained, float(data.trained_tokens))
+
+
+def overlong_rows(data: DataFacts, length: int) -> int:
+    """Rows longer than `length`: exact where the facts counted it, else from the histogram."""
+    if data.longest <= length:
+        return 0
+    if str(length) in data.over:
+        return data.over[str(length)]
+    return sum(rows for bound, rows in data.histogram if bound > length)
+
+
+def decide_rhythm(draft: Draft, steps: int) -> None:
+    """Choose eval_every and save_every, and turn samples off where nothing is evaluated."""
+    config = draft.config
+    if draft.is_auto("train.eval_every"):
+        if has_eval(config):
+            every = max(1, math.ceil(steps / EVALUATIONS))
+            draft.decide("train.eval_every", every, f"about {EVALUATIONS} times in {steps} steps")
+        else:
+            draft.decide("train.eval_every", 0, "there is no evaluation data")
+    if draft.is_auto("train.save_every"):
+        every = min(SAVE_AT_MOST, max(SAVE_AT_LEAST, math.ceil(steps / SAVES)), steps)
+        reason = f"{math.ceil(steps / every)} checkpoint(s) in {steps} steps"
+        draft.decide("train.save_every", every, reason)
+    if draft.config.train.eval_every == 0 and draft.config.train.samples:
+        draft.decide("train.samples", 0, "samples are made at evaluations, and there are none")
+
+
+def check_course(draft: Draft, found: Course) -> None:
+    """Refuse or warn about what does not suit the number of steps."""
+    config, steps = draft.config, found.steps
+    warmup, batch = config.optim.warmup, config.train.batch_size
+    if warmup >= 1 and warmup >= steps:
+        draft.refuse_config(
+            "optim.warmup",
+            f"{warmup:g} steps of warm-up leave nothing of {steps} steps",
+            "lower it; below 1 it is a share of all steps",
+        )
+    preference = draft.facts.data.preference
+    if 0 < found.rows < batch:
+        draft.warnings.append(
+            f"train.batch_size {batch} is more than the {rows_of(found.rows, preference)} there "
+            "are, so every step sees all of them"
+        )
+    for name in ("save_every", "eval_every"):
+        every = getattr(config.train, name)
+        if every > steps:
+            draft.warnings.append(f"train.{name} {every} is more than the {steps} steps of the run")

@@ -1,0 +1,81 @@
+"""How long a run takes: floating-point operations over the device's speed, as an honest range.
+
+A forward pass costs 2 operations a weight and token. The backward pass costs as much again for the
+gradient of the input, and once more only where the weight itself is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ftlab.estimate import Work, linear_parameters, targets
+from ftlab.facts import Machine
+
+# Tensor-core peak of one multiprocessor in TFLOP/s (16-bit, dense), then of its fp32 units.
+# Vendors' peak of a typical card divided by its multiprocessors: V100, T4, A100, RTX 3090,
+# RTX 4090, H100, B200, RTX 5090.
+PEAK_BY_CAPABILITY: dict[tuple[int, int], tuple[float, float]] = {
+    (7, 0): (1.56, 0.19),
+    (7, 5): (1.62, 0.20),
+    (8, 0): (2.89, 0.18),
+    (8, 6): (0.87, 0.43),
+    (8, 9): (1.29, 0.64),
+    (9, 0): (7.49, 0.50),
+    (10, 0): (15.2, 0.50),
+    (12, 0): (1.23, 0.61),
+}
+GPU_SHARE = (0.10, 0.45)  # of the peak that the reference engine reaches, worst and best
+GPU_LAYER_SECONDS = (0.002, 0.008)  # host time a layer needs for one micro-batch, both passes
+CPU_GFLOPS = (8.0, 45.0)  # a thread's fp32 speed inside the engine, worst and best
+CPU_BF16_FACTOR = (0.5, 3.0)  # with native bf16 units, against fp32
+CPU_LAYER_SECONDS = (0.0003, 0.003)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What a whole run computes."""
+
+    tokens: int  # through the decoder, all steps
+    trained_tokens: int  # through the head
+    mean_length: float  # tokens of a sequence
+    micro_batches: int
+    reference_passes: int = 0  # forward passes of the frozen model over everything (DPO: 1)
+
+
+def operations(work: Work, amount: Amount) -> float:
+    """Floating-point operations of the run."""
+    spec = work.spec
+    linear = linear_parameters(spec)
+    attention = 2.0 * amount.mean_length * spec.num_heads * spec.head_dim * spec.num_layers
+    head = 2.0 * spec.vocab_size * spec.hidden_size
+    forward = 2.0 * linear + attention
+    backward = 2.0 * linear + 2.5 * attention + (2.0 * linear if work.full else 0.0)
+    small = sum(n * work.adapter.r * (o + i) for o, i, n in targets(spec, work.adapter).values())
+    again = forward if work.checkpointing else 0.0
+    body = forward + backward + again + 6.0 * small + amount.reference_passes * forward
+    heads = head * ((4.0 if work.full else 2.0) + amount.reference_passes)
+    return amount.tokens * body + amount.trained_tokens * heads
+
+
+def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tuple[float, float]:
+    """Shortest and longest time of the training part, in seconds."""
+    total = operations(work, amount)
+    slow, fast = _speeds(work, machine, gpu)
+    quick, long = GPU_LAYER_SECONDS if gpu is not None else CPU_LAYER_SECONDS
+    host = amount.micro_batches * work.spec.num_layers
+    return max(total / fast, host * quick), total / slow + host * long
+
+
+def _speeds(work: Work, machine: Machine, gpu: int | None) -> tuple[float, float]:
+    """Operations per second, worst and best."""
+    sixteen = work.compute_dtype != "fp32"
+    if gpu is None:
+        factors = CPU_BF16_FACTOR if sixteen else (1.0, 1.0)
+        threads = max(1, machine.threads)
+        low, high = (g * f for g, f in zip(CPU_GFLOPS, factors, strict=True))
+        return low * threads * 1e9, high * threads * 1e9
+    card = next(item for item in machine.gpus if item.index == gpu)
+    known = [c for c in PEAK_BY_CAPABILITY if c <= card.capability]
+    peak = PEAK_BY_CAPABILITY[max(known, default=(7, 0))][0 if sixteen else 1]
+    total = peak * (card.multiprocessors or 40) * 1e12
+    return total * GPU_SHARE[0], total * GPU_SHARE[1]

@@ -1,0 +1,126 @@
+"""AdamW in 32 and 8 bits, and its state as named tensors that safetensors can hold.
+
+Decoupled weight decay (Loshchilov and Hutter, 2019) acts on matrices only: never on biases, norm
+weights or DoRA magnitudes. Every update is element-wise in a fixed order, hence repeatable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim.adamw import AdamW
+from torch.optim.optimizer import Optimizer
+
+from ftlab.errors import EnvironmentUnfit, FtlabError
+
+Parameters = Mapping[str, Parameter]
+_TABLES = ("qmap1", "qmap2")  # bitsandbytes: one code table shared by all parameters
+
+
+def optimizer(
+    name: str,
+    parameters: Parameters,
+    *,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Optimizer:
+    """The optimizer of that name over `parameters`; its learning rate is set at each step.
+
+    Args:
+        name: "adamw" keeps two fp32 numbers per weight, "adamw_8bit" two bytes (block-wise
+            quantised by bitsandbytes; tensors below 4096 elements stay in 32 bits).
+    Raises:
+        EnvironmentUnfit: adamw_8bit where bitsandbytes is missing.
+        ValueError: unknown name.
+    """
+    groups = parameter_groups(parameters, weight_decay)
+    if name == "adamw":
+        return AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=False)
+    if name == "adamw_8bit":
+        made: Optimizer = _bitsandbytes().AdamW8bit(groups, lr=0.0, betas=betas, eps=eps)
+        return made
+    raise ValueError(f"unknown optimizer {name!r}; allowed: adamw, adamw_8bit")
+
+
+def parameter_groups(parameters: Parameters, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups at most: matrices with `weight_decay`, vectors and biases without."""
+    decayed = [p for name, p in parameters.items() if _decays(name, p)]
+    others = [p for name, p in parameters.items() if not _decays(name, p)]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Use `rate` for the next update of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def state_tensors(optimizer: Optimizer, parameters: Parameters) -> dict[str, Tensor]:
+    """All optimizer state as tensors named "parameter|entry", in the order of `parameters`.
+
+    Integers (a step count) become int64 tensors without dimensions. Nothing is copied.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        for entry, value in sorted(optimizer.state.get(parameter, {}).items()):
+            if entry in _TABLES:
+                tensors.setdefault(f"|{entry}", value)
+            elif isinstance(value, int):
+                tensors[f"{name}|{entry}"] = torch.tensor(value, dtype=torch.int64)
+            else:
+                tensors[f"{name}|{entry}"] = value
+    return tensors
+
+
+def load_state_tensors(
+    optimizer: Optimizer, parameters: Parameters, tensors: Mapping[str, Tensor]
+) -> None:
+    """Give `optimizer` the state that `state_tensors` gave, bit for bit.
+
+    Raises:
+        FtlabError: an entry belongs to no parameter.
+    """
+    tables = {key[1:]: value for key, value in tensors.items() if key.startswith("|")}
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("|")
+        if not name:
+            continue
+        if name not in parameters:
+            raise FtlabError(f"the checkpoint's optimizer state has an unknown parameter {name!r}")
+        parameter = parameters[name]
+        state = optimizer.state[parameter]
+        state[entry] = _placed(value, parameter)
+        if value.dtype == torch.uint8:  # quantised: state1 is read through qmap1, state2 qmap2
+            table = entry.replace("state", "qmap")
+            tables[table] = tables[table].to(parameter.device)
+            state[table] = tables[table]
+
+
+def _placed(value: Tensor, parameter: Parameter) -> Tensor | int:
+    if value.dim() == 0:  # step counts: an int for bitsandbytes, a CPU tensor for torch
+        return int(value) if value.dtype == torch.int64 else value.clone()
+    return value.to(parameter.device, copy=True)
+
+
+def _decays(name: str, parameter: Parameter) -> bool:
+    return parameter.dim() > 1 and not name.endswith("bias")
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes.optim as optim
+    except ImportError as error:
+        raise EnvironmentUnfit(
+            "optim.name adamw_8bit needs bitsandbytes, which cannot be imported here "
+            f"({error}); install it or set optim.name: adamw"
+        ) from error
+    return optim

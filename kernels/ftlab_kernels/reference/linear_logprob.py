@@ -1,0 +1,28 @@
+"""Linear + log-probability of the label: log softmax(hidden W^T)[label], without [T, V] in memory.
+
+The negative of `linear_cross_entropy` without smoothing; one mechanism serves SFT and DPO.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ftlab_kernels.reference.linear_cross_entropy import CHUNK, linear_cross_entropy
+
+
+def linear_logprob(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """fp32 [T]: log-probability of each label, 0 where the label is -100.
+
+    Arguments as in `linear_cross_entropy`.
+    """
+    return -linear_cross_entropy(
+        hidden, weight, labels, softcap=softcap, logit_scale=logit_scale, chunk=chunk
+    )
