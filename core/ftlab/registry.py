@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import secrets
@@ -31,11 +32,7 @@ def create(
 ) -> Path:
     """Make and fill the directory of a planned run; see `Run.create`."""
     root = Path(os.path.abspath(root))
-    if run_id is not None and not _ID.match(run_id):
-        raise ConfigError(
-            f"run name {run_id!r} must be letters, digits, '.', '_' or '-', at most 100, "
-            f"beginning with a letter or digit"
-        )
+    check(root, run_id)
     with atomic.clear_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     _sweep(root)
@@ -45,6 +42,28 @@ def create(
         return _appear(beside, root, plan, run_id)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check(root: str | os.PathLike[str], run_id: str | None) -> None:
+    """Refuse a name or folder that `create` would refuse, before long work is done for it.
+
+    Raises:
+        ConfigError: `run_id` is no name for a folder, or taken.
+        EnvironmentUnfit: `root` is no folder, or cannot be written.
+    """
+    root = Path(os.path.abspath(root))
+    if run_id is not None and not _ID.match(run_id):
+        raise ConfigError(
+            f"run name {run_id!r} must be letters, digits, '.', '_' or '-', at most 100, "
+            f"beginning with a letter or digit"
+        )
+    if run_id is not None and (root / run_id).exists():
+        raise ConfigError(f"run {run_id} exists in {root}; choose another --name")
+    there = next(folder for folder in (root, *root.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise atomic.storage_error(NotADirectoryError(errno.ENOTDIR, ""), root)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise atomic.storage_error(PermissionError(errno.EACCES, ""), root)
 
 
 def find(id_or_path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Path:

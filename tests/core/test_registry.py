@@ -105,8 +105,12 @@ def test_unusable_roots_are_one_clear_error(
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentUnfit, match="is a file"):
         Run.create(make_plan(), tmp_path / "file" / "runs")
-    with pytest.raises(FtlabError, match="cannot access"):
+    with pytest.raises(EnvironmentUnfit, match="is a file"):
         Run.create(make_plan(), tmp_path / "file")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(EnvironmentUnfit, match="not permitted"):
+            registry.check(tmp_path / "runs" / "deep", None)
 
     def read_only(self: Path, *arguments: object, **options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

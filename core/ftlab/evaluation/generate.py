@@ -1,4 +1,4 @@
-"""Greedy answers, many at a time: through Hugging Face's `generate`, left-padded, with its cache."""
+"""Greedy answers, many at a time: Hugging Face's `generate`, left-padded, with its cache."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def generate_ids(
-    model: Module,
+    model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -70,7 +70,7 @@ def generate_ids(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             ids, mask = _left_padded([prompts[i] for i in chosen], pad, _device(model))
-            output = model.generate(input_ids=ids, attention_mask=mask, **settings)  # type: ignore[operator]
+            output = model.generate(input_ids=ids, attention_mask=mask, **settings)
             for i, row in zip(chosen, output[:, ids.shape[1] :].tolist(), strict=True):
                 answers[i] = _until_end(row, ends)
     return answers

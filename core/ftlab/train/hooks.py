@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from ftlab.control import Inbox, Request
 from ftlab.errors import Interrupted
-from ftlab.events import EventWriter, Heartbeat
+from ftlab.evaluation.samples import Sample
+from ftlab.events import EventReader, EventWriter, Heartbeat
 from ftlab.ledger import Ledger
 from ftlab.train import checkpoint
 from ftlab.train.loop import StepResult
@@ -119,15 +120,6 @@ class Saver:
         self.events.write("checkpoint", step=step, path=made.path.name, bytes=made.size())
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One generated answer beside the one that was hoped for."""
-
-    prompt: str
-    text: str
-    reference: str
-
-
 class Evaluator:
     """Evaluates and generates samples every `every` steps, at the last step, and when asked."""
 
@@ -147,27 +139,38 @@ class Evaluator:
         self.steps, self.every = steps, every
 
     def begin(self, step: int) -> None:
-        """Nothing to do before the first step."""
+        """Make up for an evaluation that a kill cut off after its step was saved."""
+        if step and not self._has_evaluated(step):
+            self._when_due(step)
 
     def after_step(self, result: StepResult) -> None:
         """Evaluate when it is time, unless a signal asks to leave quickly."""
-        due = self.every and (result.step % self.every == 0 or result.step == self.steps)
-        if due and not self.stop:
-            self.evaluate(result.step)
-            self.sample(result.step)
+        self._when_due(result.step)
 
     def evaluate(self, step: int) -> None:
-        """Measure the fixed evaluation batches."""
+        """Measure the fixed evaluation batches; one cut short by a signal leaves no event."""
         if self._evaluate is None:
             self.events.write("warning", message="no evaluation data; set data.eval_fraction")
             return
-        self.events.write("eval", step=step, **self._evaluate())
+        measured = self._evaluate()
+        if not self.stop:
+            self.events.write("eval", step=step, **measured)
 
     def sample(self, step: int) -> None:
         """Generate answers to a few fixed prompts."""
         for made in self._sample():
             self.events.write("sample", step=step, **asdict(made))
             self.samples.write("sample", step=step, **asdict(made))
+
+    def _when_due(self, step: int) -> None:
+        if self.every and (step % self.every == 0 or step == self.steps) and not self.stop:
+            self.evaluate(step)
+            if not self.stop:
+                self.sample(step)
+
+    def _has_evaluated(self, step: int) -> bool:
+        found = EventReader(self.events.path).poll()
+        return any(event["kind"] == "eval" and event.get("step") == step for event in found)
 
 
 class Requests:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim.optimizer import Optimizer
 
 from ftlab.errors import FtlabError
 from ftlab.models.engine import StepRng
@@ -115,7 +115,7 @@ class _Worker:
         units = self.objective.units(step)
         losses, metrics = self._accumulate(step, units)
         gradients = [p.grad for p in self.model.trainable().values() if p.grad is not None]
-        # The only wait for the device in a step: nothing may be updated before this is known finite.
+        # The only wait for the device in a step: no update before all of this is known finite.
         sums, norm, totals = _read(losses, global_norm(gradients), metrics)
         scale = self.scaler.scale if self.scaler else 1.0
         norm /= scale

@@ -24,8 +24,8 @@ def make_deterministic(threads: int) -> None:
     prepare_environment()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # Filling every torch.empty finds bugs but costs a pass over memory; outputs do not depend on it.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Filling every torch.empty finds bugs, costs a pass over memory, and changes no output.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
 
@@ -39,7 +39,8 @@ def global_norm(gradients: Sequence[Tensor]) -> Tensor:
     if not gradients:
         return torch.zeros((), dtype=torch.float64)
     norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in gradients]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def clip_factor(norm: float, max_norm: float) -> float:

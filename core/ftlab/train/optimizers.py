@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
+from torch.optim.adamw import AdamW
+from torch.optim.optimizer import Optimizer
 
 from ftlab.errors import EnvironmentUnfit, FtlabError
 
@@ -39,7 +40,7 @@ def optimizer(
     """
     groups = parameter_groups(parameters, weight_decay)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=False)
+        return AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=False)
     if name == "adamw_8bit":
         made: Optimizer = _bitsandbytes().AdamW8bit(groups, lr=0.0, betas=betas, eps=eps)
         return made

@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module, Parameter
-from torch.optim import Optimizer
+from torch.optim.optimizer import Optimizer
 
 from ftlab import atomic
 from ftlab.errors import ConfigError, FtlabError
-from ftlab.lora.inject import save_adapter
+from ftlab.lora.inject import load_adapter, save_adapter
 from ftlab.train.checkpoint import Checkpoint
 from ftlab.train.numerics import LossScaler
 from ftlab.train.optimizers import load_state_tensors, state_tensors
@@ -120,10 +120,7 @@ class TrainState:
 
     def _load_parameters(self, folder: Path) -> None:
         if self.is_adapter:
-            from peft import set_peft_model_state_dict
-
-            tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
-            set_peft_model_state_dict(self.model, tensors)
+            load_adapter(self.model, folder / "adapter")
             return
         tensors = load_file(folder / "trained.safetensors")
         if set(tensors) != set(self.parameters):

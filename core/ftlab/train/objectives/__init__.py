@@ -6,7 +6,7 @@ accumulating micro-batches equals one big batch, however they are cut.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Objective(Protocol):
     """A loss over trained tokens (SFT) or pairs (DPO)."""
 
-    metrics: tuple[str, ...]  # names of what `loss` reports besides the loss
+    metrics: ClassVar[tuple[str, ...]]  # names of what `loss` reports besides the loss
 
     def units(self, step: Step) -> int:
         """What the loss of an optimizer step is averaged over: its trained tokens, or its pairs."""

@@ -10,6 +10,7 @@ adapter off, or numbers computed before the first step.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -95,9 +96,9 @@ def pair_logprobs(
         checkpointing=checkpointing,
         adapter=adapter,
     )
-    logprobs = model.token_logprobs(hidden, batch.labels)
-    lengths = [end - start for start, end in zip(batch.bounds, batch.bounds[1:], strict=False)]
-    sums = torch.stack([part.sum() for part in logprobs.split(lengths)])
+    logprobs = model.token_logprobs(hidden, batch.labels, adapter=adapter)
+    lengths = [end - start for start, end in itertools.pairwise(batch.cu_seqlens)]
+    sums = torch.stack([part.sum() for part in torch.split(logprobs, lengths)])
     return sums.view(-1, 2)
 
 

@@ -1,0 +1,83 @@
+"""The trainer process: `python -m ftlab.train RUN_DIR [--resume]`, started by `ftlab.launch`.
+
+Thin: it takes the lock, listens for signals from the first moment, and however training ends it
+says so in events.jsonl, manifest.json, exit.json and status.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlab import manifest
+from ftlab.errors import FtlabError, Interrupted
+from ftlab.events import EventWriter, Heartbeat
+from ftlab.run import Run
+from ftlab.train.signals import StopSignal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train a run; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ftlab.train", description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--resume", action="store_true", help="go on from its newest checkpoint")
+    options = parser.parse_args(arguments)
+    run = Run(options.run)
+    try:
+        with StopSignal() as stop, run.lock(), EventWriter(run.events_path) as events:
+            return _attempt(run, events, stop, resume=options.resume)
+    except FtlabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _attempt(run: Run, events: EventWriter, stop: StopSignal, *, resume: bool) -> int:
+    """One attempt, and its last words."""
+    with Heartbeat(run) as heartbeat:
+        end = _work(run, events, heartbeat, stop, resume)
+        if end["code"] not in (0, Interrupted.exit_code):
+            print(f"error: {end['reason']}", file=sys.stderr)
+            _try(lambda: events.write("error", message=end["reason"]))
+        end["step"] = run.status().step if end.get("step") is None else end["step"]
+        _try(lambda: events.write("finished", state=end["state"], step=end["step"]))
+        _try(lambda: manifest.seal(run, end))
+        _try(lambda: heartbeat.finish(end["state"], end["reason"]))
+    return int(end["code"])
+
+
+def _work(
+    run: Run, events: EventWriter, heartbeat: Heartbeat, stop: StopSignal, resume: bool
+) -> dict[str, Any]:
+    """Train, and put however that ends into words."""
+    try:
+        heartbeat.update(message="starting")
+        plan = run.plan()
+        from ftlab.train.build import Desk, train  # torch: seconds
+
+        step = train(Desk(run, plan, events, heartbeat, stop), resume=resume)
+        return {"state": "done", "code": 0, "reason": "", "step": step}
+    except Interrupted as error:
+        return {"state": "stopped", "code": error.exit_code, "reason": str(error)}
+    except FtlabError as error:
+        return {"state": "failed", "code": error.exit_code, "reason": str(error)}
+    except Exception as error:
+        traceback.print_exc()  # into log.txt: this one is a fault of ours
+        return {"state": "failed", "code": 1, "reason": f"{type(error).__name__}: {error}"}
+
+
+def _try(say: Callable[[], object]) -> None:
+    """The last words must not hide why the attempt ended; a full disk may swallow them."""
+    try:
+        say()
+    except FtlabError as error:
+        with contextlib.suppress(OSError):
+            print(f"error: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
