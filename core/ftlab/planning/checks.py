@@ -91,8 +91,9 @@ def _warn_about_rows(draft: Draft, data: DataFacts, length: int) -> None:
         )
     if data.duplicates:
         share = 100 * data.duplicates / max(1, data.rows)
+        verb = "repeats" if data.duplicates == 1 else "repeat"
         draft.warnings.append(
-            f"{rows_of(data.duplicates, data.preference)} ({share:.1f} %) repeat another one"
+            f"{rows_of(data.duplicates, data.preference)} ({share:.1f} %) {verb} another one"
         )
 
 
