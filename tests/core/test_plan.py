@@ -32,6 +32,7 @@ NAMED_AUTO = {"model.rope_scaling"}  # its "auto" is a value: it names the model
         (DPO, PAIRS),
         (EVAL, {}),
         (["model.precision=nf4"], {}),
+        ([], {"format": "text"}),
     ],
 )
 def test_every_auto_is_replaced_and_explained(
@@ -49,6 +50,7 @@ def test_every_auto_is_replaced_and_explained(
         if "." in path:
             section, name = path.split(".")
             assert getattr(getattr(made.config, section), name) == decision.value, path
+    assert config.parse(config.dump(made.config)) == made.config
     assert tuple(made.memory) == MEMORY_TERMS
     assert made.total == sum(made.memory.values()) > 0
     assert made.seconds is not None
