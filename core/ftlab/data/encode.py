@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ftlab.data.canonical import Canonical, Chat, ChatPair, Plain, PlainPair
-from ftlab.data.chat import Renderer, adds_bos
+from ftlab.data.chat import Renderer, Template, adds_bos
 from ftlab.data.masking import Masker, Span, token_marks
 from ftlab.data.messages import Message, Skipped
 from ftlab.data.preference import share_prompt
@@ -52,30 +52,47 @@ class _Piece:
     templated: bool
 
 
-@dataclass(slots=True)
 class Encoder:
     """Tokenises rows with one tokenizer and template.
 
-    Attributes:
+    Args:
         tokenizer: fast Hugging Face tokenizer.
-        renderer: None as long as no row is a chat.
+        template: chat template; it is not looked at before the first chat.
         train_on: "completions" or "all".
+
+    Raises:
+        EnvironmentUnfit: the tokenizer has no fast form.
     """
 
-    tokenizer: Any
-    renderer: Renderer | None
-    train_on: Literal["completions", "all"] = "completions"
-    _masker: Masker | None = None
-    _adds_bos: bool = field(default=False)
-
-    def __post_init__(self) -> None:
-        if not getattr(self.tokenizer, "is_fast", False):
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: Template,
+        train_on: Literal["completions", "all"] = "completions",
+    ) -> None:
+        if not getattr(tokenizer, "is_fast", False):
             raise EnvironmentUnfit(
-                f"the tokenizer {self.tokenizer.name_or_path} has no fast form (tokenizer.json), "
+                f"the tokenizer {tokenizer.name_or_path} has no fast form (tokenizer.json), "
                 "which is needed to know which tokens are answers"
             )
-        self._adds_bos = adds_bos(self.tokenizer)
-        self._masker = Masker(self.renderer) if self.renderer else None
+        self.tokenizer = tokenizer
+        self.template = template
+        self.train_on = train_on
+        self._adds_bos = adds_bos(tokenizer)
+        self._masker: Masker | None = None
+
+    @property
+    def masker(self) -> Masker:
+        """Finds answers; made when the first chat comes."""
+        if self._masker is None:
+            self._masker = Masker(Renderer(self.tokenizer, self.template))
+        return self._masker
+
+    def describe_template(self) -> str:
+        """Where the template came from and what had to be changed to fit it, after `encode`."""
+        if self._masker is None:
+            return "none: texts are trained as they are"
+        return "; ".join([self.template.origin, *sorted(self._masker.renderer.done)])
 
     def encode(self, rows: Sequence[Canonical | Skipped]) -> list[Encoded | Skipped]:
         """Tokenise rows; those that cannot be used come back as Skipped with the reason."""
@@ -117,11 +134,9 @@ class Encoder:
         ]
 
     def _dialogue(self, messages: list[Message], answer: int, tools: list[Any] | None) -> _Piece:
-        assert self.renderer is not None, "chats need a renderer"
-        assert self._masker is not None
         weighed = [{**turn, "weight": 0} for turn in messages[:answer]] + messages[answer:]
-        turns, shown = self.renderer.fit(weighed, tools)
-        return _Piece(*self._masker.spans(turns, shown), True)
+        turns, shown = self.masker.renderer.fit(weighed, tools)
+        return _Piece(*self.masker.spans(turns, shown), True)
 
     def _tokenise(self, pieces: Sequence[_Piece]) -> list[tuple[Array, Array]]:
         """(tokens int32 [L], marks uint8 [L]) of each piece."""
@@ -174,7 +189,8 @@ def prompt_key(row: Canonical) -> int:
     elif isinstance(row, ChatPair):
         identity = row.prompt
     else:
-        first = next(i for i, turn in enumerate(row.messages) if i >= row.answer and _answers(turn))
+        answers = (i for i, turn in enumerate(row.messages) if turn["role"] == "assistant")
+        first = next(i for i in answers if i >= row.answer)
         identity = row.messages[:first] or row.messages
     text = json.dumps(identity, sort_keys=True, default=str)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -8,6 +8,7 @@ differs between versions. CSV cells stay the text they are. Whatever fails names
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from typing import IO, Any
 from ftlab.data.hub import quiet_datasets
 from ftlab.data.messages import without_nulls
 from ftlab.data.source import Located
-from ftlab.errors import DataError, Problem
+from ftlab.errors import DataError, FtlabError, Problem, TryLater
 
 Row = dict[str, Any] | None
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SEEN = 200  # rows whose keys make the list of columns
 
 
@@ -257,17 +259,20 @@ def _any_row(table: Table) -> bool:
     return any(batch for batch in table.batches(_SEEN))
 
 
-def _unreadable(located: Located, error: Exception) -> DataError:
+def _unreadable(located: Located, error: Exception) -> FtlabError:
     """Our error for what `datasets` raised while reading."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     if located.kind == "json":
         return malformed(located)
-    if isinstance(cause, OSError) and cause.errno is not None:
-        raise cause
-    names = ", ".join(str(file) for file in located.files[:3]) or located.name
-    return _data(f"{names} cannot be read as {located.kind}: {type(cause).__name__}: {cause}")
+    if isinstance(cause, OSError) and cause.errno in _STORAGE:
+        raise cause  # the cache, not the data: said by the caller that owns it
+    names = {cls.__name__ for cls in type(cause).__mro__}
+    if located.builder is not None and names & {"ConnectionError", "TimeoutException", "Timeout"}:
+        return TryLater(f"data.source: {located.name} cannot be downloaded now: {cause}")
+    shown = ", ".join(str(file) for file in located.files[:3]) or located.name
+    return _data(f"{shown} cannot be read as {located.kind}: {type(cause).__name__}: {cause}")
 
 
 def _data(message: str) -> DataError:
