@@ -24,7 +24,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": SMALL,
     "qwen3": {**SMALL, "architectures": ["Qwen3ForCausalLM"], "head_dim": 16},
     "gemma2": {
-        **SMALL, "architectures": ["Gemma2ForCausalLM"], "head_dim": 16, "query_pre_attn_scalar": 16,
+        **SMALL, "architectures": ["Gemma2ForCausalLM"], "head_dim": 16,
+        "query_pre_attn_scalar": 16,
     },
     "phi3": {**SMALL, "architectures": ["Phi3ForCausalLM"], "tie_word_embeddings": False,
              "pad_token_id": 0},
@@ -151,7 +152,6 @@ def small_decoder(shape: dict[str, Any], adapter: AdapterSection, dtype: str) ->
     import transformers
 
     from ftlab.lora.inject import inject
-    from ftlab.models.attach import attach
 
     torch.manual_seed(0)
     model_class = getattr(transformers, shape["architectures"][0])
@@ -160,6 +160,16 @@ def small_decoder(shape: dict[str, Any], adapter: AdapterSection, dtype: str) ->
     compute = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     if adapter.kind == "lora":
         model = inject(model.to(compute), adapter, spec_from_config(shape), 0)
+    return attached(model, dtype)
+
+
+def attached(model: Any, dtype: str) -> tuple[Any, Any]:
+    """The engine on a model, and the storages of the model's parameters."""
+    import torch
+
+    from ftlab.models.attach import attach
+
+    compute = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     decoder = attach(model, compute_dtype=compute)
     return decoder, {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -181,3 +191,56 @@ def counting(ignored: Any) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield found
+
+
+WIDE = {**SMALL, "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632,
+        "num_hidden_layers": 8, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "max_position_embeddings": 2048}  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_peak_on_a_gpu(kind: str, checkpointing: bool) -> None:
+    import torch
+
+    adapter, tokens, sequences = (LORA if kind == "lora" else FULL), 4096, 8
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        measured = gpu_peak(adapter, checkpointing, tokens, sequences)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    planned = work(
+        spec_from_config(WIDE), adapter=adapter, precision="bf16", compute_dtype="bf16",
+        tokens=tokens, longest=tokens // sequences, checkpointing=checkpointing, cuda=True,
+    )  # fmt: skip
+    terms = estimate.memory(planned)
+    expected = sum(terms.values()) - estimate.CUDA_CONTEXT
+    print(f"{kind} checkpointing={checkpointing}: measured {measured}, expected {expected} {terms}")
+    assert 0.95 * measured <= expected <= 1.4 * measured
+
+
+def gpu_peak(adapter: AdapterSection, checkpointing: bool, tokens: int, sequences: int) -> int:
+    """Bytes the allocator held at most in the second step of a real training step."""
+    import torch
+
+    from ftlab.models.engine import StepRng
+
+    decoder, _ = small_decoder(WIDE, adapter, "bf16")
+    decoder.model.to("cuda")
+    decoder, _ = attached(decoder.model, "bf16")
+    length = tokens // sequences
+    ids = torch.arange(tokens, device="cuda") % 32000
+    positions = torch.arange(length, device="cuda").repeat(sequences)
+    bounds = torch.arange(sequences + 1, dtype=torch.int32) * length
+    optimizer = torch.optim.AdamW(decoder.trainable().values(), foreach=False)
+    for _ in range(2):
+        torch.cuda.reset_peak_memory_stats()
+        hidden = decoder.hidden(
+            ids, positions, bounds, rng=StepRng(0, 0, 0), checkpointing=checkpointing
+        )
+        decoder.token_loss(hidden, ids.roll(-1)).mean().backward()
+        del hidden
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return int(torch.cuda.max_memory_allocated())
