@@ -44,9 +44,7 @@ class ConfigError(FtlabError):
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        self.problems = (
-            (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
-        )
+        self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -88,6 +88,9 @@ class DataFacts:
     percentiles: dict[str, int] = field(default_factory=dict)  # "50", "90", "95", "99" -> tokens
     histogram: tuple[tuple[int, int], ...] = ()  # (bucket upper bound in tokens, rows), rising
     over: dict[str, int] = field(default_factory=dict)  # candidate max_length -> rows longer
+    # candidate max_length -> what one epoch is there, with data.overlong as configured:
+    # (usable rows, tokens of all their sequences, trained tokens)
+    usable: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     duplicates: int = 0
     sample: str = ""  # one rendered row, trained text between the marks of data.chat.MARKS
     template: str = ""  # where the chat template came from

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab import atomic, versions
 from ftlab.errors import FtlabError
 from ftlab.facts import to_json
+from ftlab.planning.identity import BY_CONTENT, HARMLESS
 from ftlab.run import Run
 
 if TYPE_CHECKING:
@@ -42,13 +43,10 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|AUTH", re.IGNORECA
 
 # Settings and choices that change rounding at most; every other one may change the result.
 _BITS_ONLY = frozenset({
-    "train.micro_batch_size", "memory.budget", "memory.checkpointing", "data.packing", "device",
-    "attention", "engine", "token_budget",
+    "train.micro_batch_size", "memory.checkpointing", "data.packing", "device", "attention",
+    "engine", "token_budget",
 })  # fmt: skip
-_HARMLESS = frozenset({
-    "train.log_every", "train.save_every", "train.keep", "train.samples", "train.eval_every",
-    "model.name", "model.revision", "data.source", "data.eval_source", "data.format",
-})  # fmt: skip  # names and places: what they lead to is hashed
+_HARMLESS = HARMLESS | BY_CONTENT  # of BY_CONTENT, what they lead to is hashed
 
 
 def collect(run: Run, plan: Plan, measured: Mapping[str, Any] | None = None) -> dict[str, Field]:
@@ -145,8 +143,9 @@ def _kernels(measured: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
 
 def _sources(plan: Plan, run: Run) -> Iterator[tuple[str, Field]]:
     model, data = plan.facts.model, plan.facts.data
-    yield "model.name", _field(model.name, NONE)
-    yield "model.revision", _field(model.revision or None, NONE if model.hashes else NUMERICS)
+    named = NONE if "weights" in model.hashes else NUMERICS  # without it, the name must do
+    yield "model.name", _field(model.name, named)
+    yield "model.revision", _field(model.revision or None, named)
     for name, digest in model.hashes.items():
         yield f"model.{name}_sha256", _field(digest, NUMERICS)
     yield "data.source", _field(data.source, NONE)
@@ -168,7 +167,7 @@ def _stream_sha256(run: Run) -> tuple[str | None, str]:
 
 
 def _plan(plan: Plan) -> Iterator[tuple[str, Field]]:
-    yield "plan.hash", _field(plan.hash, NUMERICS)
+    yield "plan.hash", _field(plan.hash, BITS)  # the settings below say which part is numerics
     yield "plan.steps", _field(plan.steps, NUMERICS)
     yield "seed", _field(plan.config.train.seed, NUMERICS)
     settings = {

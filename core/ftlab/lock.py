@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ from ftlab.process import Identity
 HANDOVER = "FTLAB_LOCK_FD"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _BUSY = {errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN}
+_DYING = 5.0  # seconds that a killed process with threads may hold its files
 
 
 class Lock:
@@ -106,16 +108,28 @@ def holder(path: Path) -> Identity | None:
 
 
 def _claim(descriptor: int, path: Path) -> None:
+    """Take the kernel's lock, or raise RunBusy."""
+    deadline = time.monotonic() + _DYING
+    while not _flock(descriptor, path):
+        owner = holder(path)
+        gone = owner is not None and owner.alive() is False
+        if not gone or time.monotonic() > deadline:
+            raise _busy(path)
+        time.sleep(0.02)  # it is dead, but the kernel has not yet ended all of its threads
+
+
+def _flock(descriptor: int, path: Path) -> bool:
+    """Whether the lock is ours now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _BUSY:
-            raise _busy(path) from None
+            return False
         if error.errno not in _UNSUPPORTED:
             raise storage_error(error, path) from error
         owner = holder(path)
-        if owner is not None and owner.pid != os.getpid() and owner.alive() is not False:
-            raise _busy(path) from None
+        return owner is None or owner.pid == os.getpid() or owner.alive() is False
+    return True
 
 
 def _busy(path: Path) -> RunBusy:

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,3 +113,88 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
+
+
+SMOLLM2 = {
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 49152, "hidden_size": 576,
+    "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+}  # fmt: skip
+LLAMA_8B = {
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 4096,
+    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "max_position_embeddings": 131072, "tie_word_embeddings": False,
+}  # fmt: skip
+GPUS = {  # name, capability, GiB, multiprocessors
+    "k80": ("Tesla K80", (3, 7), 12, 13),
+    "t4": ("Tesla T4", (7, 5), 16, 40),
+    "v100": ("Tesla V100", (7, 0), 16, 80),
+    "a100": ("NVIDIA A100", (8, 0), 40, 108),
+    "4090": ("NVIDIA RTX 4090", (8, 9), 24, 128),
+    "h100": ("NVIDIA H100", (9, 0), 80, 132),
+}
+
+
+def fake_facts(
+    model: dict[str, Any] | None = None,
+    gpus: tuple[str, ...] = (),
+    data: dict[str, Any] | None = None,
+    machine: dict[str, Any] | None = None,
+    evaluation: dict[str, Any] | None = None,
+    **changed: Any,
+) -> Facts:
+    """Facts of a 2-core machine, SmolLM2's shape and 1200 Alpaca rows, with changes.
+
+    Args:
+        model: raw config.json; gpus: names of GPUS; data, machine, evaluation, **changed (of the
+            model's facts): fields that differ.
+    """
+    from ftlab.models.families import spec_from_config
+
+    spec = spec_from_config(model or SMOLLM2)
+    cards = tuple(
+        Gpu(i, name, capability, gib << 30, (gib - 1) << 30, count)
+        for i, (name, capability, gib, count) in enumerate(GPUS[key] for key in gpus)
+    )
+    computer = Machine(
+        "Linux", "AMD EPYC", 2, 2, False, 24 << 30, 20 << 30, 100 << 30, gpus=cards,
+        versions={"torch": "2.4.1", "bitsandbytes": "0.50.2"},
+    )  # fmt: skip
+    described = ModelFacts(
+        "some/model", "some/model", "c0ffee", spec.architecture, spec.family, spec.to_dict(),
+        spec.parameters(), spec.linear_shapes(), spec.embedding_parameters(), "bf16",
+        2 * spec.parameters(), "", spec.max_positions, True, {"config": "a", "weights": "b"},
+    )  # fmt: skip
+    rows = DataFacts(
+        "rows.jsonl", "alpaca", "columns instruction and output", "/store", "d" * 64, 1200,
+        tokens=240_000, trained_tokens=80_000, longest=500,
+        percentiles={"50": 180, "95": 400, "99": 470}, histogram=((256, 1000), (512, 200)),
+        sample="<user>\nWhat is 2+2?\n<assistant>\n⟦4<end>⟧\n", template="the tokenizer's own",
+    )  # fmt: skip
+    held_out = None
+    if evaluation is not None:
+        held_out = dataclasses.replace(rows, rows=60, sha256="e" * 64, **evaluation)
+    return Facts(
+        dataclasses.replace(computer, **(machine or {})),
+        dataclasses.replace(described, **changed),
+        dataclasses.replace(rows, **(data or {})),
+        held_out,
+    )
+
+
+@pytest.fixture
+def make_facts() -> Callable[..., Facts]:
+    """The maker of fake facts, see `fake_facts`."""
+    return fake_facts
+
+
+@pytest.fixture
+def resolve() -> Callable[..., Plan]:
+    """`resolve(["a.b=c"], **changes)`: the plan of a small config with fake facts."""
+    from ftlab import config, plan
+
+    def make(overrides: Sequence[str] = (), **changes: Any) -> Plan:
+        parsed = config.parse("model: some/model\ndata: rows.jsonl\n", overrides=overrides)
+        return plan.resolve(parsed, fake_facts(**changes))
+
+    return make

@@ -43,8 +43,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     steps = int(os.environ.get("FAKE_STEPS", "50"))
     local.trainer_command = command
-    common.make_plan = lambda config: load("conftest").fake_plan(steps)
-    plans.render = lambda plan: f"the plan: {plan.steps} steps"  # type: ignore[attr-defined]
+    common.make_plan = lambda config, runs_dir: load("conftest").fake_plan(steps)
+    plans.render = lambda plan, *_, **__: f"the plan: {plan.steps} steps"
     return cli.main()
 
 

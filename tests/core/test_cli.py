@@ -123,6 +123,28 @@ def test_stop_now(ftrun: Ftrun) -> None:
     ftrun.until_step(2)
     code, _, err = ftrun("stop", "last", "--now")
     assert (code, "stopped: SIGTERM" in err) == (0, True)
+    assert "stopped" in ftrun("show", "last")[1]
+
+
+def test_waiting_for_what_never_comes(
+    ftrun: Ftrun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ftlab.commands import stop
+    from ftlab.launch import local
+
+    ftrun("train", "run.yaml", "--detach", FAKE_STEP="0.2", FAKE_DEAF="1")
+    run = ftrun.until_step(1)
+    monkeypatch.setattr(stop, "_PATIENCE", 0.0)
+    answers = iter(["running", "stalled", "running", "lost"])
+    monkeypatch.setattr(local, "wait", lambda run, seconds: next(answers))
+    where = ["--runs-dir", str(run.path.parent)]
+    assert cli.main(["stop", run.id, "--wait", *where]) == 0
+    assert capsys.readouterr().err.count("no answer for 60 s") == 1
+    monkeypatch.setattr(local, "stop", lambda run, seconds, **options: "running")
+    assert cli.main(["stop", run.id, "--now", *where]) == 75
+    run.process().signal(signal.SIGKILL)  # type: ignore[union-attr]
+    ftrun.until(lambda: run.liveness() == "lost")
+    assert "lost" in ftrun("show", "last")[1]
 
 
 def test_a_second_trainer_is_refused(ftrun: Ftrun) -> None:
@@ -328,6 +350,7 @@ def test_init_and_schema(ftrun: Ftrun) -> None:
         (("train", "--detach"), "no config: give a YAML file"),
         (("train", "run.yaml", "--name", "a/b"), "run name 'a/b'"),
         (("train", "missing.yaml"), "missing.yaml"),
+        (("train", "run.yaml", "--set", "launch.where=slurm"), "launch.where"),
         (("train", "run.yaml", "--set", "optim.lerning_rate=1"), "learning_rate"),
         (("show",), "required: RUN"),
         (("show", "nothing"), "no run 'nothing'"),
@@ -415,11 +438,12 @@ def test_starting_is_light_and_fast() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stderr == "[]\n"
+    plain = {name: value for name, value in os.environ.items() if "COV" not in name}
     spent = []
     for _ in range(5):
         before = os.times()
         command = [sys.executable, "-c", "import sys; from ftlab.cli import main; main(['--help'])"]
-        subprocess.run(command, capture_output=True, check=True)
+        subprocess.run(command, capture_output=True, check=True, env=plain)
         after = os.times()
         spent.append(
             after.children_user + after.children_system

@@ -30,8 +30,13 @@ def allows(schema: dict[str, Any], value: Any) -> bool:
     if "enum" in schema:
         return value in schema["enum"]
     kinds = {
-        "string": str, "integer": int, "number": (int, float), "boolean": bool,
-        "null": type(None), "array": list, "object": dict,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+        "array": list,
+        "object": dict,
     }
     kind = schema["type"]
     if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean"):

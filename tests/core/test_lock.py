@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -64,6 +66,25 @@ def test_a_lock_of_a_killed_trainer_is_taken_over(planned: Run, spawn: Spawn) ->
     with planned.lock():
         holder = lock.holder(planned.lock_path)
         assert holder == Identity.mine()
+
+
+def test_a_dying_trainer_is_waited_for(planned: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = dataclasses.replace(Identity.mine(), start_time=1)
+    answers = [BlockingIOError(errno.EAGAIN, "busy")] * 3
+
+    def dying(descriptor: int, operation: int) -> None:
+        if answers:
+            raise answers.pop()
+
+    planned.lock_path.write_text(json.dumps(dead.to_dict()))
+    monkeypatch.setattr(fcntl, "flock", dying)
+    planned.lock().release()
+    assert answers == []
+    planned.lock_path.write_text(json.dumps(dead.to_dict()))
+    answers += [BlockingIOError(errno.EAGAIN, "busy")] * 1000
+    monkeypatch.setattr(lock, "_DYING", 0.1)
+    with pytest.raises(RunBusy):
+        planned.lock()
 
 
 def test_a_forked_worker_does_not_keep_the_lock(planned: Run, spawn: Spawn) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ftlab.atomic import plain
 from ftlab.errors import ConfigError
@@ -91,11 +91,20 @@ def read_config(args: argparse.Namespace) -> tuple[RunConfig, str]:
     return asked, configtext.dump(asked) if overrides else text
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, runs_dir: str) -> Plan:
     """Look at machine, model and data, and decide everything."""
     from ftlab import plan, probe
 
-    return plan.resolve(config, probe.collect(config))
+    return plan.resolve(config, probe.collect(config, runs_dir=runs_dir))
+
+
+def plan_text(plan: Plan, stream: TextIO) -> str:
+    """The plan for people, as wide and as colourful as the stream takes it."""
+    from ftlab.plan import render
+    from ftlab.progress import width
+
+    colour = stream.isatty() and not os.environ.get("NO_COLOR")
+    return render(plan, min(width(stream), 120), colour=colour)
 
 
 def say(text: str) -> None:

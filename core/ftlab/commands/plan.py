@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from ftlab.commands import common
 
@@ -10,6 +11,7 @@ from ftlab.commands import common
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     common.config_arguments(parser)
+    common.runs_option(parser)
     common.json_option(parser, "the plan")
 
 
@@ -18,9 +20,9 @@ def main(args: argparse.Namespace) -> int:
     from ftlab import plan as plans
 
     config, _ = common.read_config(args)
-    plan = common.make_plan(config)
+    plan = common.make_plan(config, args.runs_dir)
     if args.json:
         common.put_json(plans.to_json(plan))
     else:
-        print(plans.render(plan))
+        print(common.plan_text(plan, sys.stdout))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,7 +28,9 @@ def main(args: argparse.Namespace) -> int:
         from ftlab import plan as plans
 
         plan = run.plan()
-        common.put_json(plans.to_json(plan)) if args.json else print(plans.render(plan))
+        common.put_json(plans.to_json(plan)) if args.json else print(
+            common.plan_text(plan, sys.stdout)
+        )
         return 0
     seen, made = summary.of(run), manifest.read(run)
     if args.json:

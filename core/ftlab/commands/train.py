@@ -29,12 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Plan, start, follow; the exit code of the trainer."""
     config, text = common.read_config(args)
+    launch.check(config.launch.where)
     registry.check(args.runs_dir, args.name)
-    plan = common.make_plan(config)
+    plan = common.make_plan(config, args.runs_dir)
     if not args.quiet and not args.json:
-        from ftlab.plan import render
-
-        common.say(render(plan))
+        common.say(common.plan_text(plan, sys.stderr))
     with Interrupts() as interrupts:
         run = Run.create(plan, args.runs_dir, args.name, config_text=text)
         return start_and_watch(run, interrupts, args)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ftlab.models.block import Block, Tables
 from ftlab.models.layers import Embedding, Mode, Norm, Projection
+from ftlab.models.recompute import recomputed
 from ftlab.models.rng import StepRng
 from ftlab.models.rope import tables
 from ftlab.models.spec import DecoderSpec
@@ -83,9 +83,7 @@ class Decoder:
         x = self.embedding(input_ids, self.compute_dtype, mode)
         for block in self.blocks:
             if checkpointing and torch.is_grad_enabled():
-                x = checkpoint(
-                    block, x, rotations, plan, mode, use_reentrant=False, preserve_rng_state=False
-                )
+                x = recomputed(block, x, rotations, plan, mode)
             else:
                 x = block(x, rotations, plan, mode)
         return self.norm(x, mode)

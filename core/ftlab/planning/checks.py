@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ftlab.facts import DataFacts
 from ftlab.planning.draft import Draft
-from ftlab.planning.steps import overlong_rows, usable_rows
+from ftlab.planning.length import usable_at
+from ftlab.planning.steps import epoch_amounts, overlong_rows
 from ftlab.planning.words import rows as rows_of
 from ftlab.values import nearest
 
@@ -50,12 +51,13 @@ def _check_amount(draft: Draft, data: DataFacts, length: int) -> None:
             "the answers are empty or the chat template does not mark them; "
             "look at the sample, or use data.train_on: all",
         )
-    elif usable_rows(data, length, draft.config.data.overlong) <= 0:
+    elif epoch_amounts(data, length, draft.config.data.overlong)[0] <= 0:
+        drop = draft.config.data.overlong == "drop"
         draft.refuse_config(
-            "data.overlong",
-            f"all {rows_of(data.rows, data.preference)} are longer than {length} tokens, "
-            "and drop leaves none",
-            "raise model.max_length or use data.overlong: truncate",
+            "model.max_length",
+            f"no row of {rows_of(data.rows, data.preference)} has a trained token within {length} "
+            f"tokens{' and is short enough to be kept' if drop else ''}",
+            "raise it" + (" or use data.overlong: truncate" if drop else ""),
         )
 
 
@@ -73,6 +75,10 @@ def _check_eval(draft: Draft, evaluation: DataFacts) -> None:
 
 
 def _warn_about_rows(draft: Draft, data: DataFacts, length: int) -> None:
+    known = usable_at(data, length)
+    if known is not None and draft.config.data.overlong == "truncate" and known[0] < data.rows:
+        lost = rows_of(data.rows - known[0], data.preference)
+        draft.warnings.append(f"{lost} left out: no trained token within {length:,} tokens")
     for reason, count in data.skipped.items():
         draft.warnings.append(f"{rows_of(count, data.preference)} left out: {reason}")
     over = overlong_rows(data, length)
@@ -98,9 +104,16 @@ def decide_data(draft: Draft) -> None:
     if data.format == "text":
         if config.data.train_on != "all":
             draft.decide("data.train_on", "all", "plain text has no answers")
-    elif draft.is_auto("data.chat_template") and data.template:
-        # "auto" stays the value: it names the tokenizer's own template, with a fallback.
-        draft.decide("data.chat_template", "auto", data.template)
+    if draft.is_auto("data.chat_template"):
+        own = draft.facts.model.has_chat_template
+        reason = data.template or "these rows need no chat template"
+        draft.decide("data.chat_template", "tokenizer" if own else "chatml", reason)
+    elif data.format == "text":
+        draft.refuse_config(
+            "data.chat_template",
+            "has no effect: the rows are plain text, which is trained as it is",
+            "delete it",
+        )
 
 
 def check_model(draft: Draft) -> None:

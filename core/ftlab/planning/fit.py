@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 
 from ftlab import estimate
@@ -45,7 +44,7 @@ def decide_fit(draft: Draft, gpu: Gpu | None, length: int, budget: int) -> Fit:
             break
     if best is None:
         best = _smallest(draft, gpu, length)
-        _refuse_memory(draft, gpu, length, budget, best)
+        _refuse_memory(draft, length, budget, best)
     _record(draft, gpu, best, budget)
     return best
 
@@ -142,50 +141,60 @@ def _smallest(draft: Draft, gpu: Gpu | None, length: int) -> Fit:
     return Fit(work, micro, estimate.memory(work))
 
 
-def _refuse_memory(draft: Draft, gpu: Gpu | None, length: int, budget: int, least: Fit) -> None:
+def _refuse_memory(draft: Draft, length: int, budget: int, least: Fit) -> None:
     large = {term: count for term, count in least.memory.items() if count > least.total / 50}
     needs = ", ".join(f"{term} {size(count)}" for term, count in large.items())
     draft.refuse_here(
         "memory",
         f"a step needs {size(least.total)} and {size(budget)} may be used ({needs})",
-        _remedies(draft, gpu, length, budget, least),
+        _remedies(draft, length, budget, least),
     )
 
 
-def _remedies(draft: Draft, gpu: Gpu | None, length: int, budget: int, least: Fit) -> str:
-    """Single changes of the config with what each would need; those that fit first."""
-    work = least.work
-    lora = draft.config.adapter.kind == "lora"
-    changes: list[tuple[str, Work]] = []
+def _remedies(draft: Draft, length: int, budget: int, least: Fit) -> str:
+    """Single changes of the config that fit, or all changes together, with what they need."""
+    changes = list(_changes(draft, length, least))
+    totals = sorted((_total(change(least.work)), name) for name, change in changes)
+    useful = [f"{name} needs {size(total)}" for total, name in totals if total <= budget]
+    if useful:
+        return "; ".join(useful)
+    together = least.work
+    for _, change in changes:
+        together = change(together)
+    names = ", ".join(name for name, _ in changes)
+    total = _total(together)
+    rest = "" if total <= budget else ", so take a smaller model or a larger device"
+    return f"{names} together need {size(total)}{rest}"
+
+
+def _total(work: Work) -> int:
+    return sum(estimate.memory(work).values())
+
+
+def _changes(draft: Draft, length: int, least: Fit) -> Iterator[tuple[str, Callable[[Work], Work]]]:
+    """What a person may change, and what it does to the work."""
+    work, lora = least.work, draft.config.adapter.kind == "lora"
     if not work.checkpointing:
-        changed = dataclasses.replace(work, checkpointing=True)
-        changes.append(("memory.checkpointing: on", changed))
+        yield "memory.checkpointing: on", lambda w: replace(w, checkpointing=True)
     if least.micro_batch_size > 1:
-        changed = dataclasses.replace(work, tokens=work.tokens // least.micro_batch_size)
-        changes.append(("train.micro_batch_size: 1", changed))
-    if lora and work.precision not in ("nf4",):
-        changes.append(("model.precision: nf4", dataclasses.replace(work, precision="nf4")))
+        rows = least.micro_batch_size
+        yield "train.micro_batch_size: 1", lambda w: replace(w, tokens=max(1, w.tokens // rows))
     if not lora:
-        adapter = dataclasses.replace(work.adapter, kind="lora")
-        changed = dataclasses.replace(
-            work, adapter=adapter, precision=work.compute_dtype, optimizer="adamw"
+        adapter = replace(work.adapter, kind="lora")
+        yield (
+            "adapter.kind: lora",
+            lambda w: replace(w, adapter=adapter, precision=w.compute_dtype, optimizer="adamw"),
         )
-        changes.append(("adapter.kind: lora", changed))
     if work.optimizer == "adamw":
-        changed = dataclasses.replace(work, optimizer="adamw_8bit")
-        changes.append(("optim.name: adamw_8bit", changed))
-    half = max(8, length // 2)
-    shorter = dataclasses.replace(
-        work, tokens=max(1, work.tokens // 2), longest=min(work.longest, half)
-    )
-    changes.append((f"model.max_length: {half}", shorter))
-    totals = sorted(
-        ((sum(estimate.memory(changed).values()), name) for name, changed in changes),
-        key=lambda item: item[0],
-    )
-    useful = [item for item in totals if item[0] <= budget] or totals[:2]
-    options = "; ".join(f"{name} needs {size(total)}" for total, name in useful)
-    return options + ("" if useful[0][0] <= budget else "; or take a smaller model")
+        yield "optim.name: adamw_8bit", lambda w: replace(w, optimizer="adamw_8bit")
+    if lora and work.precision != "nf4" and _has_bitsandbytes(draft):
+        yield "model.precision: nf4", lambda w: replace(w, precision="nf4")
+    if length >= 128:
+        half = length // 2
+        yield (
+            f"model.max_length: {half}",
+            lambda w: replace(w, tokens=max(1, w.tokens // 2), longest=min(w.longest, half)),
+        )
 
 
 def _record(draft: Draft, gpu: Gpu | None, fit: Fit, budget: int) -> None:
@@ -224,6 +233,6 @@ def _precision_reason(draft: Draft, gpu: Gpu | None, work: Work) -> str:
     if work.full:
         return f"products in {compute.value}, weights kept in fp32 ({held}): {compute.reason}"
     if work.precision == "nf4":
-        dense = dataclasses.replace(work, precision=str(compute.value))
+        dense = replace(work, precision=str(compute.value))
         return f"{compute.value} weights ({size(estimate.weight_bytes(dense))}) do not fit"
     return f"{compute.reason}; the weights take {held}"

@@ -10,6 +10,7 @@ from ftlab import estimate
 from ftlab.facts import Gpu
 from ftlab.planning.draft import Draft
 from ftlab.planning.words import size
+from ftlab.values import parse_bytes
 
 OLDEST = (7, 0)  # oldest compute capability that the engine is made for
 NATIVE_BF16 = (8, 0)
@@ -169,14 +170,13 @@ def check_packages(draft: Draft) -> None:
 
 def memory_budget(draft: Draft, gpu: Gpu | None) -> int:
     """Bytes that training may take; decides memory.budget when it is auto."""
-    from ftlab.values import parse_bytes
-
-    asked = draft.config.memory.budget
-    free = gpu.free_bytes if gpu is not None else draft.facts.machine.memory_free_bytes
-    if asked != "auto":
-        return parse_bytes(asked)
-    share = 0.95 if gpu is not None else 0.9
+    machine = draft.facts.machine
+    free = gpu.free_bytes if gpu is not None else machine.memory_free_bytes
+    total = gpu.total_bytes if gpu is not None else machine.memory_bytes
     where = "the GPU" if gpu is not None else "the machine"
+    if draft.config.memory.budget != "auto":
+        return _asked_budget(draft, free, total, where)
+    share = 0.95 if gpu is not None else 0.9
     # The context is not yet part of what is in use on a GPU, so it is counted as ours.
     budget = int(free * share)
     draft.decide(
@@ -184,6 +184,19 @@ def memory_budget(draft: Draft, gpu: Gpu | None) -> int:
         f"{max(1, budget // estimate.MIB)}MiB",
         f"{share:.0%} of the {size(free)} that are free on {where}",
     )
+    return budget
+
+
+def _asked_budget(draft: Draft, free: int, total: int, where: str) -> int:
+    budget = parse_bytes(draft.config.memory.budget)
+    if budget > total:
+        draft.refuse_here(
+            "memory.budget", f"{size(budget)} were asked for, and {where} has {size(total)}"
+        )
+    elif budget > free:
+        draft.warnings.append(
+            f"memory.budget is {size(budget)}, and only {size(free)} are free on {where} now"
+        )
     return budget
 
 

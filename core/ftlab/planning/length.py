@@ -69,8 +69,16 @@ def longest_length(draft: Draft, length: int) -> int:
     return max(1, min(draft.facts.data.longest or length, length))
 
 
+def usable_at(data: DataFacts, length: int) -> tuple[int, int, int] | None:
+    """(rows, tokens, trained tokens) of one epoch at that max_length, where the probe counted."""
+    return data.usable.get(str(min(length, data.longest)))
+
+
 def mean_length(data: DataFacts, length: int) -> float:
     """Mean tokens of a sequence after cutting at `length`."""
+    known = usable_at(data, length)
+    if known is not None and known[0]:
+        return known[1] / known[0] / sequences_per_row(data)
     if not data.rows or not data.tokens:
         return float(max(1, min(length, data.longest)))
     mean = data.tokens / data.rows

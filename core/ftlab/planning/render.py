@@ -55,7 +55,7 @@ class _Page:
         return f"{style}{text}{END}" if self.colour else text
 
     def section(self, title: str) -> None:
-        self.lines += ["", self.paint(title, BOLD)]
+        self.lines += ["", *(self.paint(line, BOLD) for line in wrap(title, self.width))]
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         for name, text in pairs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ftlab.facts import DataFacts
 from ftlab.inactive import has_eval
 from ftlab.planning.draft import Draft
-from ftlab.planning.length import mean_length, sequences_per_row
+from ftlab.planning.length import mean_length, sequences_per_row, usable_at
 from ftlab.planning.words import rows as rows_of
 
 LEARNING_RATES = {  # (method, adapter) -> (value, reason)
@@ -50,23 +50,33 @@ def decide_learning(draft: Draft) -> None:
 
 def course(draft: Draft, length: int) -> Course:
     """Steps and tokens from rows, epochs and batch size; see `data.batches` for the exact rule."""
-    data, train = draft.facts.data, draft.config.train
-    rows = usable_rows(data, length, draft.config.data.overlong)
+    train = draft.config.train
+    rows, tokens, trained = epoch_amounts(draft.facts.data, length, draft.config.data.overlong)
     per_epoch = math.ceil(rows / train.batch_size)
-    steps = train.max_steps or max(1, math.ceil(train.epochs * per_epoch - 1e-9))
+    steps = train.max_steps or epoch_steps(train.epochs, per_epoch)
     full_epochs, rest = divmod(steps, max(1, per_epoch))
     visits = full_epochs * rows + min(rows, rest * train.batch_size)
-    mean = mean_length(data, length)
-    tokens = mean * sequences_per_row(data) * visits
-    share = data.trained_tokens / max(1, data.tokens)
-    kept = mean * max(1, data.rows) / max(1, data.tokens)
-    trained = share * data.tokens * min(1.0, kept) * visits / max(1, data.rows)
-    return Course(rows, steps, per_epoch, visits, int(tokens), int(trained))
+    share = visits / max(1, rows)
+    return Course(rows, steps, per_epoch, visits, round(tokens * share), round(trained * share))
 
 
-def usable_rows(data: DataFacts, length: int, overlong: str) -> int:
-    """Rows left when those longer than `length` are dropped."""
-    return data.rows - (overlong_rows(data, length) if overlong == "drop" else 0)
+def epoch_steps(epochs: float, steps_per_epoch: int) -> int:
+    """Steps of a number of epochs, exactly as `data.batches` counts them."""
+    return max(1, math.ceil(round(epochs * steps_per_epoch, 6)))
+
+
+def epoch_amounts(data: DataFacts, length: int, overlong: str) -> tuple[int, float, float]:
+    """Usable rows, tokens of all sequences and trained tokens of one epoch.
+
+    Exact where the probe counted at this length, else estimated from the histogram.
+    """
+    known = usable_at(data, length)
+    if known is not None:
+        return known
+    rows = data.rows - (overlong_rows(data, length) if overlong == "drop" else 0)
+    tokens = mean_length(data, length) * sequences_per_row(data) * rows
+    trained = data.trained_tokens * tokens / max(1, data.tokens)
+    return rows, tokens, min(trained, float(data.trained_tokens))
 
 
 def overlong_rows(data: DataFacts, length: int) -> int:
