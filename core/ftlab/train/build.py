@@ -75,8 +75,8 @@ class Work:
     held_out_objective: Objective | None
 
 
-def train(desk: Desk, *, resume: bool) -> int:
-    """Train the run of `desk` to its end and export the result; the number of steps.
+def train(desk: Desk, *, resume: bool) -> None:
+    """Train the run of `desk` to its end and export the result.
 
     Raises:
         Interrupted: stopped by a signal or a request, after a save.
@@ -85,10 +85,10 @@ def train(desk: Desk, *, resume: bool) -> int:
         FtlabError: loss or gradients are not finite, or every checkpoint is damaged.
     """
     with clear_memory_errors(desk.plan), _naming_checkpoint(desk.run):
-        return _train(desk, resume)
+        _train(desk, resume)
 
 
-def _train(desk: Desk, resume: bool) -> int:
+def _train(desk: Desk, resume: bool) -> None:
     run = desk.run
     found = _find_checkpoint(desk, resume)
     work = _prepare(desk)
@@ -107,7 +107,6 @@ def _train(desk: Desk, resume: bool) -> int:
     export_trained(
         work.loaded.model, work.loaded.tokenizer, run.export_dir, dtype=as_dtype(precision)
     )
-    return work.batches.steps
 
 
 @contextlib.contextmanager

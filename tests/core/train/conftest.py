@@ -138,8 +138,9 @@ def _config(kind: str, sections: dict[str, dict[str, Any]], train: dict[str, Any
     }
     reference = "precomputed" if sections["adapter"].get("kind") == "none" else "adapter_off"
     return RunConfig(
-        model=ModelSection(**{"name": "small", "precision": "fp32", "max_length": 32}
-                           | sections["model"]),  # fmt: skip
+        model=ModelSection(
+            **{"name": "small", "precision": "fp32", "max_length": 32} | sections["model"]
+        ),
         adapter=AdapterSection(**{"r": 4, "lora_dropout": 0.1} | sections["adapter"]),
         data=DataSection(**{"source": "rows", "packing": False} | sections["data"]),
         method=MethodSection(**{"kind": kind, "reference": reference} | sections["method"]),

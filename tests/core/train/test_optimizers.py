@@ -93,7 +93,7 @@ def test_without_bitsandbytes_the_way_out_is_named(monkeypatch: pytest.MonkeyPat
     import sys
 
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
-    with pytest.raises(EnvironmentUnfit, match="set optim.name: adamw"):
+    with pytest.raises(EnvironmentUnfit, match=r"set optim\.name: adamw"):
         optimizers.optimizer("adamw_8bit", _parameters())
 
 

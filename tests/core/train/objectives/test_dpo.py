@@ -75,7 +75,7 @@ def _pairs(inputs: dict[str, torch.Tensor]) -> list[list[tuple[list[int], int]]]
 def _micro(pairs: list[list[tuple[list[int], int]]]) -> MicroBatch:
     sequences = [sequence for pair in pairs for sequence in pair]
     labels = [
-        [token if place >= prompt else -100 for place, token in enumerate(ids)][1:] + [-100]
+        [*(ids[place] if place >= prompt else -100 for place in range(1, len(ids))), -100]
         for ids, prompt in sequences
     ]
     lengths = [len(ids) for ids, _ in sequences]
