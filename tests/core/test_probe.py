@@ -32,7 +32,7 @@ def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def start(command: list[str], **options: Any) -> Any:
         return real([command[0], "-c", code, *command[3:]], **options)
 
-    monkeypatch.setattr(probe.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
 
 
 @pytest.mark.parametrize(
