@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 from ftlab.schema import RunConfig, sections, settings
 from ftlab.setting import Setting
 
