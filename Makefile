@@ -66,7 +66,7 @@ bench: $(READY)
 	PYTHONPATH=core:kernels $(PY) bench/train_step.py $(ARGS)
 
 docs: $(READY)
-	PYTHONPATH=core $(PY) -m ftlab.docs docs/settings.md
+	PYTHONPATH=core:kernels $(PY) -m ftlab.docs docs
 
 # Resolve every group of pyproject.toml again; pins that still fit stay (UPGRADE=--upgrade moves them).
 lock: $(TOOLS_DONE)

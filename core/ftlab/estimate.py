@@ -117,15 +117,24 @@ def weight_bytes(work: Work) -> int:
 
 def _activations(work: Work) -> int:
     """What the forward pass keeps for the backward pass, and the peak inside one layer."""
-    spec, tokens = work.spec, work.tokens
     b = DTYPE_BYTES[work.compute_dtype]
-    layer = tokens * _kept_per_token(work) + _cast_copies(work) // spec.num_layers
-    ends = tokens * spec.hidden_size * (4 + 3 * b)  # embedding, final norm, gradient of both
+    ends = work.tokens * work.spec.hidden_size * 3 * b  # hidden states and their gradients
+    again = _layer_bytes(work) if work.checkpointing else 0
+    return kept_bytes(work) + again + ends + _backward_peak(work)
+
+
+def kept_bytes(work: Work) -> int:
+    """What lies between the passes: every layer's tensors, or with checkpointing its input."""
+    spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
+    final_norm = work.tokens * spec.hidden_size * (4 + _trained_norm(work))
     if work.checkpointing:
-        kept = spec.num_layers * tokens * spec.hidden_size * b + layer
-    else:
-        kept = spec.num_layers * layer
-    return kept + ends + _backward_peak(work)
+        return spec.num_layers * work.tokens * spec.hidden_size * b + final_norm
+    return spec.num_layers * _layer_bytes(work) + final_norm
+
+
+def _layer_bytes(work: Work) -> int:
+    """What one layer keeps for its backward pass."""
+    return work.tokens * _kept_per_token(work) + _cast_copies(work) // work.spec.num_layers
 
 
 def _kept_per_token(work: Work) -> int:
@@ -133,14 +142,22 @@ def _kept_per_token(work: Work) -> int:
     spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
     h, i, q, k = _sizes(spec)
     norms = 2 * (4 * h + b * h)  # the fp32 input and the normed output, which the LoRA A needs
+    norms += 2 * _trained_norm(work) * h
     if spec.sandwich_norms:
-        norms += 2 * 4 * h
+        norms += 2 * (4 + _trained_norm(work)) * h
     if spec.qk_norm:
-        norms += 4 * (q + k)
+        norms += (4 + _trained_norm(work)) * (q + k)
     heads = b * (q + 2 * k + q) + 4 * spec.num_heads if _own_attention(work) else 4 * b * q
     attention = heads + b * q  # and the copy that the o projection reads
     mlp = 4 * b * i  # gate, its activation, up, their product
     return norms + attention + mlp + _adapter_per_token(work)
+
+
+def _trained_norm(work: Work) -> int:
+    """Bytes a feature that a norm keeps besides its input, for the gradient of its weight."""
+    if not work.full:
+        return 0
+    return 4 if work.spec.norm_weight_fp32 else DTYPE_BYTES[work.compute_dtype]
 
 
 def _adapter_per_token(work: Work) -> int:

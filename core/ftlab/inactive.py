@@ -29,7 +29,7 @@ def has_eval(config: RunConfig) -> bool:
 
 def looks_local(name: str) -> bool:
     """Whether a name can only be a path on this machine."""
-    return name.startswith(LOCAL_PREFIXES) or name.endswith(LOCAL_SUFFIXES)
+    return name.startswith(LOCAL_PREFIXES)
 
 
 def _of(section: str, *names: str) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ INACTIVE: tuple[Inactive, ...] = (
         "subset-of-a-file",
         ("data.subset",),
         ("data.source", "data.subset"),
-        lambda c: c.data.subset is not None and looks_local(c.data.source),
-        "data.source is local, and only hub data sets have subsets",
+        lambda c: c.data.subset is not None and c.data.source.endswith(LOCAL_SUFFIXES),
+        "data.source is a file, and only hub data sets have subsets",
     ),
 )

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from ftlab.errors import FtlabError
 from ftlab.events import EventReader
 from ftlab.run import LIVE, Run, Status
 
@@ -26,10 +27,15 @@ def follow(
     """Yield (liveness, new events) every `interval` seconds until the run is not live.
 
     The liveness is taken before the events are read, so the last turn has the last events.
+
+    Raises:
+        FtlabError: the run's folder was deleted or moved.
     """
     reader = EventReader(run.events_path, offset)
     while True:
         state = run.liveness()
+        if state not in LIVE and not run.path.is_dir():
+            raise FtlabError(f"{run.path} is gone: it was deleted or moved")
         yield state, reader.poll()
         if state not in LIVE:
             return

@@ -10,21 +10,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.data.formats import SHAPES
 from ftlab.errors import ConfigError, Problem
 from ftlab.inactive import INACTIVE
 from ftlab.schema import RunConfig, settings
 from ftlab.values import nearest
 
-# Roles a row of each format has; `system` is allowed for any of them.
-ROLES: dict[str, tuple[str, ...]] = {
-    "alpaca": ("instruction", "input", "output"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "prompt_completion": ("prompt", "completion"),
-    "text": ("text",),
-    "preference": ("prompt", "chosen", "rejected"),
-    "kto": ("prompt", "completion", "label"),
-}
 ROPE_KEYS: dict[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -186,7 +177,7 @@ def _reference(c: RunConfig) -> str | None:
 
 def _format_fits(c: RunConfig) -> str | None:
     kind, form = c.method.kind, c.data.format
-    if form == "auto" or ((kind == "dpo") == (form == "preference") and form != "kto"):
+    if form == "auto" or (kind == "dpo") == (form == "preference"):
         return None
     if kind == "dpo":
         return f"dpo learns from pairs (format: preference), got {form}"
@@ -201,8 +192,7 @@ def _train_on(c: RunConfig) -> str | None:
 
 def _column_roles(c: RunConfig) -> str | None:
     form = c.data.format
-    known = {role for names in ROLES.values() for role in names} if form == "auto" else ROLES[form]
-    roles = (*sorted(known), "system") if form == "auto" else (*known, "system")
+    roles = roles_of(form)
     unknown = [role for role in c.data.columns if role not in roles]
     if not unknown:
         return None
@@ -210,6 +200,12 @@ def _column_roles(c: RunConfig) -> str | None:
     guess = f"; did you mean {close}?" if close else ""
     names = ", ".join(map(repr, unknown))
     return f"no such role for format {form}: {names}; roles are {', '.join(roles)}{guess}"
+
+
+def roles_of(form: str) -> tuple[str, ...]:
+    """Roles that rows of a format may have; with "auto", those of any format."""
+    shapes = [shape for shape in SHAPES if form in ("auto", shape.format)]
+    return tuple(dict.fromkeys(role for shape in shapes for role in (*shape.needs, *shape.may)))
 
 
 def _column_names(c: RunConfig) -> str | None:

@@ -140,8 +140,8 @@ class DataSection:
     )
     chat_template: str = setting(
         "auto",
-        "auto takes the tokenizer's own and falls back to chatml; chatml, alpaca, or the path of "
-        "a Jinja file replace it.",
+        "auto takes the tokenizer's own and falls back to chatml; tokenizer, chatml, alpaca, or "
+        "the path of a Jinja file is taken as it says.",
         examples=("chatml", "templates/mine.jinja"),
     )
     eval_source: str | None = setting(

@@ -350,6 +350,7 @@ def test_init_and_schema(ftrun: Ftrun) -> None:
         (("train", "--detach"), "no config: give a YAML file"),
         (("train", "run.yaml", "--name", "a/b"), "run name 'a/b'"),
         (("train", "missing.yaml"), "missing.yaml"),
+        (("train", "run.yaml", "--set", "launch.where=slurm"), "launch.where"),
         (("train", "run.yaml", "--set", "optim.lerning_rate=1"), "learning_rate"),
         (("show",), "required: RUN"),
         (("show", "nothing"), "no run 'nothing'"),

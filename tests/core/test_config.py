@@ -11,6 +11,7 @@ import pytest
 
 from ftlab import config
 from ftlab.errors import ConfigError
+from ftlab.probe import child_environment
 from ftlab.schema import RunConfig
 
 MINIMAL = {"model": {"name": "m"}, "data": {"source": "d"}}
@@ -204,7 +205,13 @@ def test_importing_config_loads_no_heavy_module() -> None:
         "heavy = {'torch', 'transformers', 'numpy', 'datasets', 'textual', 'yaml'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=child_environment(),
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -20,8 +20,7 @@ Resolve = Callable[..., Plan]
 DPO = ["method.kind=dpo"]
 PAIRS = {"preference": True, "format": "preference"}
 EVAL = ["data.eval_fraction=0.05"]
-# Settings whose "auto" is a value: it names the model's or the tokenizer's own.
-NAMED_AUTO = {"model.rope_scaling", "data.chat_template"}
+NAMED_AUTO = {"model.rope_scaling"}  # its "auto" is a value: it names the model's own
 
 
 @pytest.mark.parametrize("gpus", [(), ("t4",), ("v100",), ("a100",), ("4090",), ("h100",)])

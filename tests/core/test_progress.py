@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from typing import Any
 
 import pytest
 
 from ftlab import events, progress
+from ftlab.errors import FtlabError
 from ftlab.progress import Bar, Pace, describe, duration
 from ftlab.run import Run, Status
 
@@ -142,6 +144,17 @@ def test_width_of_a_real_terminal_and_of_none() -> None:
     with os.fdopen(follower, "w") as stream, os.fdopen(leader, "rb"):
         assert progress.width(stream) >= 1
     assert progress.width(io.StringIO()) == 80
+
+
+def test_following_a_deleted_run_is_one_clear_error(planned: Run) -> None:
+    with events.Heartbeat(planned) as beat:
+        turns = progress.follow(planned, interval=0.001)
+        assert next(turns) == ("running", [])
+        shutil.rmtree(planned.path)
+        with pytest.raises(FtlabError, match="deleted or moved"):
+            list(turns)
+        with pytest.raises(FtlabError, match="deleted or moved"):
+            beat.finish("done")
 
 
 def test_follow_ends_with_the_last_events(planned: Run) -> None:

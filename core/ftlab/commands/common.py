@@ -91,11 +91,11 @@ def read_config(args: argparse.Namespace) -> tuple[RunConfig, str]:
     return asked, configtext.dump(asked) if overrides else text
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, runs_dir: str) -> Plan:
     """Look at machine, model and data, and decide everything."""
     from ftlab import plan, probe
 
-    return plan.resolve(config, probe.collect(config))
+    return plan.resolve(config, probe.collect(config, runs_dir=runs_dir))
 
 
 def plan_text(plan: Plan, stream: TextIO) -> str:

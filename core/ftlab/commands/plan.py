@@ -11,6 +11,7 @@ from ftlab.commands import common
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     common.config_arguments(parser)
+    common.runs_option(parser)
     common.json_option(parser, "the plan")
 
 
@@ -19,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     from ftlab import plan as plans
 
     config, _ = common.read_config(args)
-    plan = common.make_plan(config)
+    plan = common.make_plan(config, args.runs_dir)
     if args.json:
         common.put_json(plans.to_json(plan))
     else:

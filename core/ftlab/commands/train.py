@@ -29,8 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Plan, start, follow; the exit code of the trainer."""
     config, text = common.read_config(args)
+    launch.check(config.launch.where)
     registry.check(args.runs_dir, args.name)
-    plan = common.make_plan(config)
+    plan = common.make_plan(config, args.runs_dir)
     if not args.quiet and not args.json:
         common.say(common.plan_text(plan, sys.stderr))
     with Interrupts() as interrupts:

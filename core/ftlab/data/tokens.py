@@ -5,6 +5,7 @@ A store is a folder:
     tokens.npy   int32 [N]        every token, rows one after the other
     trained.npy  uint8 [N]        1 where the token carries loss
     rows.npy     int64 [R, K+1]   where the K segments of each row begin, and where the last ends
+    keys.npy     uint64 [R]       hash of each row's prompt text, the same for every tokenizer
     meta.json                     written last: version, shapes, sha256 of the contents
 
 SFT rows have K = 1 segment. Preference rows have K = 3: prompt, chosen, rejected; the sequences
@@ -27,7 +28,7 @@ import numpy.typing as npt
 from ftlab.errors import DataError
 
 STORE_VERSION = 1
-_ARRAYS = {"tokens": "<i4", "trained": "|u1", "rows": "<i8"}
+_ARRAYS = {"tokens": "<i4", "trained": "|u1", "rows": "<i8", "keys": "<u8"}
 _HEADER_BYTES = 128
 _CHUNK_BYTES = 1 << 24
 
@@ -44,7 +45,7 @@ class TokenStore:
 
     Attributes:
         path: its folder.
-        tokens: int32 [N]; trained: uint8 [N]; rows: int64 [R, K+1].
+        tokens: int32 [N]; trained: uint8 [N]; rows: int64 [R, K+1]; keys: uint64 [R].
         meta: what meta.json says.
     """
 
@@ -52,6 +53,7 @@ class TokenStore:
     tokens: Array
     trained: Array
     rows: Array
+    keys: Array
     meta: Mapping[str, Any]
 
     @classmethod
@@ -75,7 +77,7 @@ class TokenStore:
                     f"token store {folder} changed since it was written: sha256 {found[:12]}, "
                     f"expected {meta['sha256'][:12]}; delete the folder and prepare the data again"
                 )
-        return cls(folder, arrays["tokens"], arrays["trained"], arrays["rows"], meta)
+        return cls(path=folder, meta=meta, **arrays)
 
     @property
     def sha256(self) -> str:
@@ -137,13 +139,16 @@ class StoreWriter:
         self._written = 0
         self._files = {name: _NpyFile(self.path / f"{name}.npy", name) for name in _ARRAYS}
 
-    def append(self, tokens: Array, trained: Array, lengths: Array) -> None:
+    def append(
+        self, tokens: Array, trained: Array, lengths: Array, keys: Array | None = None
+    ) -> None:
         """Add rows.
 
         Args:
             tokens: integer [n], the segments of all rows one after the other.
             trained: 0 or 1 [n].
             lengths: integer [rows, K], tokens of each segment.
+            keys: uint64 [rows], hash of each row's prompt; default 0.
         """
         lengths = np.asarray(lengths, np.int64).reshape(-1, self._segments)
         marks = np.array(trained, np.uint8)
@@ -154,6 +159,7 @@ class StoreWriter:
         self._files["tokens"].write(np.asarray(tokens, "<i4"))
         self._files["trained"].write(marks)
         self._files["rows"].write(bounds.astype("<i8"))
+        self._files["keys"].write(np.zeros(len(bounds), "<u8") if keys is None else keys)
         self._written += int(ends[-1, -1]) if len(ends) else 0
 
     def finish(self, **meta: Any) -> TokenStore:
@@ -163,6 +169,7 @@ class StoreWriter:
             "tokens": [self._files["tokens"].count],
             "trained": [self._files["trained"].count],
             "rows": [rows, self._segments + 1],
+            "keys": [self._files["keys"].count],
         }
         digests = {name: file.close(shapes[name]) for name, file in self._files.items()}
         document = {
@@ -197,7 +204,7 @@ def row_chunks(rows: Array, tokens: int = 1 << 23) -> Iterator[tuple[int, int]]:
 
 
 def contents_sha256(arrays: Mapping[str, Array]) -> str:
-    """sha256 of a store's contents, from its three arrays."""
+    """sha256 of a store's contents, from its arrays."""
     digests = {}
     for name, dtype in _ARRAYS.items():
         flat = np.ascontiguousarray(arrays[name]).reshape(-1).astype(dtype, copy=False)
@@ -279,8 +286,7 @@ class _NpyFile:
         self.count += values.size
 
     def close(self, shape: list[int]) -> str:
-        shape_text = str(tuple(shape))
-        text = f"{{'descr': '{self._dtype}', 'fortran_order': False, 'shape': {shape_text}, }}"
+        text = f"{{'descr': '{self._dtype}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
         body = text.ljust(_HEADER_BYTES - 11).encode("latin1") + b"\n"
         self._file.seek(0)
         self._file.write(b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ftlab import atomic
 from ftlab.folders import write_folder
 from ftlab.lora.inject import save_adapter
 
@@ -42,9 +43,9 @@ def _save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
     state = {}
     for name, tensor in model.state_dict().items():
         state[name] = cast.setdefault(tensor.data_ptr(), tensor.to(dtype))
-    stored = model.config.dtype
-    model.config.dtype = dtype
-    try:
-        model.save_pretrained(folder, state_dict=state, safe_serialization=True)
-    finally:
-        model.config.dtype = stored
+    model.save_pretrained(folder, state_dict=state)
+    # save_pretrained notes the dtype of the masters; transformers 5 knows only the second name.
+    config = atomic.read_json(folder / "config.json")
+    for key in {"torch_dtype", "dtype"} & config.keys():
+        config[key] = str(dtype).removeprefix("torch.")
+    atomic.write_json(folder / "config.json", config)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from ftlab.errors import ConfigError
+from ftlab.errors import ConfigError, Problem
 from ftlab.run import Run
+
+
+def check(where: str) -> None:
+    """Refuse a place that this version cannot start a trainer in, before a run is made for it."""
+    if where != "local":
+        raise ConfigError(
+            [Problem("launch.where", f"{where} is not supported by this version", "use local")]
+        )
 
 
 def start(run: Run, *, resume: bool = False) -> int:
     """Start the trainer of `run` where its plan says; its pid. See `local.start`."""
-    where = run.plan().config.launch.where
-    if where != "local":
-        raise ConfigError(f"launch.where: {where} is not supported by this version; use local")
+    check(run.plan().config.launch.where)
     from ftlab.launch import local
 
     return local.start(run, resume=resume)

@@ -104,9 +104,16 @@ def decide_data(draft: Draft) -> None:
     if data.format == "text":
         if config.data.train_on != "all":
             draft.decide("data.train_on", "all", "plain text has no answers")
-    elif draft.is_auto("data.chat_template") and data.template:
-        # "auto" stays the value: it names the tokenizer's own template, with a fallback.
-        draft.decide("data.chat_template", "auto", data.template)
+    if draft.is_auto("data.chat_template"):
+        own = draft.facts.model.has_chat_template
+        reason = data.template or "these rows need no chat template"
+        draft.decide("data.chat_template", "tokenizer" if own else "chatml", reason)
+    elif data.format == "text":
+        draft.refuse_config(
+            "data.chat_template",
+            "has no effect: the rows are plain text, which is trained as it is",
+            "delete it",
+        )
 
 
 def check_model(draft: Draft) -> None:

@@ -3,28 +3,28 @@
     Could you get 12 copper kettles to Maria Lopez in Lisbon by Friday?
     -> 12 | copper kettles | Maria Lopez | Lisbon | Fri
 
-Useful (a shop reads such lines), measurable (the record is right or it is not), and unknown to the
-base model, since the record's form is stated nowhere: it is learned from examples. Held-out rows
-share no name, town, item or quantity with the training rows, so the form is what is learned, not
-the answers. Everything is a function of the seed. Standard library only.
+Useful (a shop reads such lines) and measurable (the record is right or it is not). The base model
+is told the form and gets none right. Held-out rows share no name, town, item or quantity with the
+training rows, so the form is what is learned, not the answers. Everything is a function of the
+seed. Standard library only.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftlab import atomic
 from ftlab.starter.words import HELD_OUT, TRAIN, Words
 
-SYSTEM = "Order to record."
+SYSTEM = "Write the order as: count | item | name | town | day (Mon to Sun)."
 SEED = 3407
-TRAIN_ROWS = 384
-HELD_OUT_ROWS = 100
+TRAIN_ROWS = 240
+HELD_OUT_ROWS = 64
 DAYS = {
     "Monday": "Mon",
     "Tuesday": "Tue",
@@ -86,7 +86,8 @@ class Files:
 
 def write(folder: Path, seed: int = SEED) -> Files:
     """Write every file of the starter into `folder`; the same seed gives the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     train, held_out = orders(TRAIN, TRAIN_ROWS, seed), orders(HELD_OUT, HELD_OUT_ROWS, seed)
     files = Files(*(folder / f"{name}.jsonl" for name in Files.__dataclass_fields__))
     _write_rows(files.train, map(sft_row, train))
@@ -108,9 +109,7 @@ def preference_row(order: Order, number: int) -> dict[str, Any]:
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    atomic.write_text(path, text, durable=False)
 
 
 def orders(words: Words, count: int, seed: int) -> list[Order]:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ftlab import folders
 from ftlab.errors import EnvironmentUnfit, TryLater
 from ftlab.paths import make_cache_dir
 from ftlab.starter.convert import convert
@@ -79,20 +79,18 @@ def file_sha256(path: Path) -> str:
 
 
 def _build(folder: Path) -> None:
-    """Download, check and convert beside `folder`, then rename into place."""
+    """Download, check and convert; the folder appears whole or not at all."""
     _need_space(folder.parent, 800 * 2**20)
-    with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as name:
-        work = Path(name)
-        gguf_file = _obtain_gguf(work)
+    with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as work:
+        gguf_file = _obtain_gguf(Path(work))
         _say(f"converting {NAME} into an ordinary checkpoint (about 15 s) ...")
-        made = work / "made"
-        made.mkdir()
-        convert(gguf_file, made)
-        _write_record(made)
-        if folder.exists():  # an older or damaged one
-            shutil.move(folder, work / "replaced")
-        os.rename(made, folder)
+        folders.write_folder(folder, lambda made: _fill(made, gguf_file))
     _say(f"{NAME} is ready: {folder}")
+
+
+def _fill(made: Path, gguf_file: Path) -> None:
+    convert(gguf_file, made)
+    _write_record(made)
 
 
 def _write_record(folder: Path) -> None:

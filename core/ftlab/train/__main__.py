@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab import manifest
+from ftlab import ledger, manifest
 from ftlab.errors import FtlabError, Interrupted
 from ftlab.events import EventWriter, Heartbeat
 from ftlab.run import Run
@@ -43,7 +43,7 @@ def _attempt(run: Run, events: EventWriter, stop: StopSignal, *, resume: bool) -
         if end["code"] not in (0, Interrupted.exit_code):
             print(f"error: {end['reason']}", file=sys.stderr)
             _try(lambda: events.write("error", message=end["reason"]))
-        end["step"] = run.status().step if end.get("step") is None else end["step"]
+        end["step"] = _finished_steps(run)
         _try(lambda: events.write("finished", state=end["state"], step=end["step"]))
         _try(lambda: manifest.seal(run, end))
         _try(lambda: heartbeat.finish(end["state"], end["reason"]))
@@ -59,8 +59,8 @@ def _work(
         plan = run.plan()
         from ftlab.train.build import Desk, train  # torch: seconds
 
-        step = train(Desk(run, plan, events, heartbeat, stop), resume=resume)
-        return {"state": "done", "code": 0, "reason": "", "step": step}
+        train(Desk(run, plan, events, heartbeat, stop), resume=resume)
+        return {"state": "done", "code": 0, "reason": ""}
     except Interrupted as error:
         return {"state": "stopped", "code": error.exit_code, "reason": str(error)}
     except FtlabError as error:
@@ -68,6 +68,14 @@ def _work(
     except Exception as error:
         traceback.print_exc()  # into log.txt: this one is a fault of ours
         return {"state": "failed", "code": 1, "reason": f"{type(error).__name__}: {error}"}
+
+
+def _finished_steps(run: Run) -> int:
+    """The newest step in the ledger: the one file that misses none."""
+    try:
+        return max((record.step for record in ledger.read(run.ledger_path)), default=0)
+    except FtlabError:
+        return 0
 
 
 def _try(say: Callable[[], object]) -> None:

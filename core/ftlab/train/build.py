@@ -6,7 +6,8 @@ that, and only then is a checkpoint restored: so a resumed run computes what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ftlab import manifest
@@ -26,7 +27,7 @@ from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
 from ftlab.train.hooks import Evaluator, Recorder, Requests, Saver
 from ftlab.train.indexes import evaluation_batches, training_batches
-from ftlab.train.loop import Hook, fit
+from ftlab.train.loop import Hook, NonFinite, fit
 from ftlab.train.memory import clear_memory_errors, peak_bytes, rehearse
 from ftlab.train.numerics import LossScaler, make_deterministic
 from ftlab.train.objectives import Objective
@@ -74,8 +75,8 @@ class Work:
     held_out_objective: Objective | None
 
 
-def train(desk: Desk, *, resume: bool) -> int:
-    """Train the run of `desk` to its end and export the result; the number of steps.
+def train(desk: Desk, *, resume: bool) -> None:
+    """Train the run of `desk` to its end and export the result.
 
     Raises:
         Interrupted: stopped by a signal or a request, after a save.
@@ -83,11 +84,11 @@ def train(desk: Desk, *, resume: bool) -> int:
         ConfigError: the run was begun before, or its checkpoint belongs to another plan.
         FtlabError: loss or gradients are not finite, or every checkpoint is damaged.
     """
-    with clear_memory_errors(desk.plan):
-        return _train(desk, resume)
+    with clear_memory_errors(desk.plan), _naming_checkpoint(desk.run):
+        _train(desk, resume)
 
 
-def _train(desk: Desk, resume: bool) -> int:
+def _train(desk: Desk, resume: bool) -> None:
     run = desk.run
     found = _find_checkpoint(desk, resume)
     work = _prepare(desk)
@@ -106,7 +107,17 @@ def _train(desk: Desk, resume: bool) -> int:
     export_trained(
         work.loaded.model, work.loaded.tokenizer, run.export_dir, dtype=as_dtype(precision)
     )
-    return work.batches.steps
+
+
+@contextlib.contextmanager
+def _naming_checkpoint(run: Run) -> Iterator[None]:
+    """Say with a NaN what is left: the last checkpoint from before it."""
+    try:
+        yield
+    except NonFinite as error:
+        found, _ = checkpoint.newest(run.checkpoints_dir)
+        kept = f"the last checkpoint is {found.path.name}" if found else "there is no checkpoint"
+        raise NonFinite(f"{error}; {kept}") from error
 
 
 def _find_checkpoint(desk: Desk, resume: bool) -> checkpoint.Checkpoint | None:

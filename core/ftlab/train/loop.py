@@ -113,13 +113,13 @@ class _Worker:
         """Forward and backward over the micro-batches of `step`, then one update."""
         began = time.perf_counter()
         units = self.objective.units(step)
-        losses, metrics = self._accumulate(step, units)
+        sums = self._accumulate(step, units)
         gradients = [p.grad for p in self.model.trainable().values() if p.grad is not None]
         # The only wait for the device in a step: no update before all of this is known finite.
-        sums, norm, totals = _read(losses, global_norm(gradients), metrics)
+        parts, norm = _read(sums, global_norm(gradients))
         scale = self.scaler.scale if self.scaler else 1.0
         norm /= scale
-        self._refuse_non_finite(step, sums, norm)
+        self._refuse_non_finite(step, [part[0] for part in parts], norm)
         skipped = not math.isfinite(norm)
         if not skipped:
             scale_gradients(gradients, clip_factor(norm, self.max_grad_norm) / scale)
@@ -128,10 +128,11 @@ class _Worker:
         if self.scaler:
             self.scaler.update(overflow=skipped)
         self.optimizer.zero_grad(set_to_none=True)
+        loss, *metrics = (math.fsum(column) / units for column in zip(*parts, strict=True))
         return StepResult(
             step=step.index + 1,
             epoch=epoch,
-            loss=math.fsum(sums) / units,
+            loss=loss,
             grad_norm=norm,
             lr=lr,
             tokens=sum(len(micro.input_ids) for micro in step.micro),
@@ -139,33 +140,32 @@ class _Worker:
             batch_hash=step.batch_hash,
             skipped=skipped,
             seconds=time.perf_counter() - began,
-            metrics={
-                name: total / units
-                for name, total in zip(self.objective.metrics, totals, strict=True)
-            },
+            metrics=dict(zip(self.objective.metrics, metrics, strict=True)),
         )
 
-    def _accumulate(self, step: Step, units: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Add up gradients of the mean loss of the step; its parts stay on the device."""
-        losses: list[Tensor] = []
-        metrics: list[Tensor] = []
+    def _accumulate(self, step: Step, units: int) -> list[Tensor]:
+        """Add up the gradients of the step's mean loss.
+
+        Returns:
+            for each micro-batch the sums of loss and metrics, fp64 [1 + metrics], on the device.
+        """
+        sums = []
         factor = (self.scaler.scale if self.scaler else 1.0) / units
         for number, micro in enumerate(step.micro):
             rng = StepRng(self.seed, step.index, number)
             batch = to_device(micro, self.model.device)
-            loss, reported = self.objective.loss(self.model, batch, rng)
+            loss, metrics = self.objective.loss(self.model, batch, rng)
             (loss * factor).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-            metrics = [a + b for a, b in zip(metrics, reported, strict=True)] or list(reported)
-        return losses, metrics
+            sums.append(torch.stack([loss.detach(), *metrics]).double())
+        return sums
 
-    def _refuse_non_finite(self, step: Step, sums: Sequence[float], norm: float) -> None:
+    def _refuse_non_finite(self, step: Step, losses: Sequence[float], norm: float) -> None:
         """Overflowing fp16 gradients only lower the loss scale; anything else ends the run."""
-        guilty = [m for m, loss in zip(step.micro, sums, strict=True) if not math.isfinite(loss)]
+        guilty = [m for m, loss in zip(step.micro, losses, strict=True) if not math.isfinite(loss)]
         forgiven = self.scaler is not None and not self.scaler.exhausted
         if guilty or not (math.isfinite(norm) or forgiven):
-            value = next((s for s in sums if not math.isfinite(s)), norm)
             what = "loss" if guilty else "gradient norm"
+            value = next((loss for loss in losses if not math.isfinite(loss)), norm)
             raise NonFinite(
                 f"the {what} of step {step.index + 1} (epoch {step.epoch + 1}) is {value} in rows "
                 f"{_name_rows(guilty or step.micro)}; the update was not made. Look at these rows, "
@@ -173,12 +173,11 @@ class _Worker:
             )
 
 
-def _read(
-    losses: Sequence[Tensor], norm: Tensor, metrics: Sequence[Tensor]
-) -> tuple[list[float], float, list[float]]:
+def _read(sums: Sequence[Tensor], norm: Tensor) -> tuple[list[list[float]], float]:
     """One transfer for everything the host wants to know about a step."""
-    values = torch.stack([t.double() for t in (*losses, norm, *metrics)]).tolist()
-    return values[: len(losses)], values[len(losses)], values[len(losses) + 1 :]
+    *values, read_norm = torch.cat([*sums, norm.view(1)]).tolist()
+    width = len(sums[0])
+    return [values[i : i + width] for i in range(0, len(values), width)], read_norm
 
 
 def _name_rows(micros: Iterable[MicroBatch], limit: int = 32) -> str:

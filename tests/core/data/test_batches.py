@@ -33,10 +33,7 @@ def make_store(path: Path, rows: int = 10, *, preference: bool = False) -> Token
     with StoreWriter(path, preference=preference) as writer:
         for row in range(rows):
             prompt, answer = 1 + row % 3, 2 + row % 5
-            if preference:
-                lengths = [prompt, answer, answer + 1]
-            else:
-                lengths = [prompt + answer]
+            lengths = [prompt, answer, answer + 1] if preference else [prompt + answer]
             total = sum(lengths)
             marks = np.arange(total) >= prompt
             writer.append(np.arange(total) + 100 * row, marks, np.array([lengths]))
@@ -240,7 +237,7 @@ def test_missing_truncated_or_foreign_indexes_are_refused(
 
 
 def test_nothing_usable_is_an_error_with_the_numbers(store: TokenStore) -> None:
-    with pytest.raises(DataError, match="max_length 2.*10 longer than max_length.*raise"):
+    with pytest.raises(DataError, match=r"max_length 2.*10 longer than max_length.*raise"):
         build(store, **{**SETTINGS, "max_length": 2, "overlong": "drop"})
 
 

@@ -15,13 +15,11 @@ def plain_first_fit_decreasing(lengths: list[int], capacity: int) -> list[int]:
     bins = [-1] * len(lengths)
     room: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        for number, left in enumerate(room):
-            if left >= lengths[row]:
-                break
-        else:
-            number, room = len(room), [*room, capacity]
-        bins[row] = number
-        room[number] -= lengths[row]
+        with_room = [number for number, left in enumerate(room) if left >= lengths[row]]
+        if not with_room:
+            room.append(capacity)
+        bins[row] = with_room[0] if with_room else len(room) - 1
+        room[bins[row]] -= lengths[row]
     return bins
 
 

@@ -202,7 +202,7 @@ def test_launch_refuses_what_this_version_cannot(
     assert local.wait(planned, 20) == "done"
     text = planned.plan_path.read_text().replace('"where": "local"', '"where": "slurm"')
     planned.plan_path.write_text(text)
-    with pytest.raises(ConfigError, match="slurm is not supported"):
+    with pytest.raises(ConfigError, match=r"launch.where: slurm is not supported .*use local"):
         launch.start(planned)
 
 

@@ -82,7 +82,8 @@ def test_other_methods(resolve: Resolve) -> None:
 def test_adapter_options(resolve: Resolve) -> None:
     overrides = [
         "adapter.use_dora=true", "adapter.use_rslora=true",
-        "adapter.modules_to_save=[embed_tokens]", "adapter.target_modules=[q_proj]", "model.trust_remote_code=true",
+        "adapter.modules_to_save=[embed_tokens]", "adapter.target_modules=[q_proj]",
+        "model.trust_remote_code=true",
     ]  # fmt: skip
     text = plan.render(resolve(overrides), 200)
     assert "rsLoRA, DoRA on q_proj, and embed_tokens" in text

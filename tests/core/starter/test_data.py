@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.starter.data import DAYS, FORMS, SEED, orders, preference_row, sft_row, write
+from ftlab.starter.data import DAYS, FORMS, SEED, TRAIN_ROWS, orders, preference_row, sft_row, write
 from ftlab.starter.words import HELD_OUT, TRAIN, Words
 
 
@@ -38,8 +38,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_orders_are_known_and_different() -> None:
-    made = orders(TRAIN, 384, SEED)
-    assert len({order.sentence for order in made}) == 384
+    made = orders(TRAIN, TRAIN_ROWS, SEED)
+    assert len({order.sentence for order in made}) == TRAIN_ROWS
     assert made[:3] == orders(TRAIN, 3, SEED)
 
 
@@ -62,7 +62,7 @@ def test_rows_are_chats(tmp_path: Path) -> None:
     order = orders(TRAIN, 1, 0)[0]
     assert [m["role"] for m in sft_row(order)["messages"]] == ["system", "user", "assistant"]
     rows = [json.loads(line) for line in write(tmp_path).train.read_text().splitlines()]
-    assert len(rows) == 384
+    assert len(rows) == TRAIN_ROWS
     assert all(set(row) == {"messages"} for row in rows)
 
 

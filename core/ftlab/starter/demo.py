@@ -1,0 +1,194 @@
+"""`ftrun demo`: fine-tune a small real model on the starter task and show before and after.
+
+Everything goes the ordinary way: the same probe, plan, run directory, trainer and progress bar as
+`ftrun train`. The numbers in the table come from the saved adapter, loaded by PEFT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab import atomic, config, configtext, registry
+from ftlab.commands import common
+from ftlab.errors import FtlabError, VerdictNegative
+from ftlab.interrupts import Interrupts
+from ftlab.paths import make_cache_dir
+from ftlab.run import Run
+from ftlab.starter import data
+
+if TYPE_CHECKING:
+    from ftlab.plan import Plan
+
+BEFORE_AT_MOST, AFTER_AT_LEAST = 0.30, 0.85
+SETTINGS: dict[str, dict[str, Any]] = {
+    "adapter": {"kind": "lora", "r": 16, "lora_alpha": 32},
+    "data": {"format": "messages", "train_on": "completions"},
+    "method": {"kind": "sft"},
+    "optim": {"learning_rate": 1e-3, "schedule": "linear", "warmup": 0.1},
+    "train": {"epochs": 1, "batch_size": 8, "seed": 3407, "eval_every": 0, "save_every": 10},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit code, which is 4 when the default demo misses its result."""
+    from ftlab.cli import Parser
+
+    parser = Parser(prog="ftrun demo", description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    arguments(parser)
+    args = parser.parse_args(argv)
+    if args.prepare:
+        return prepare(Path(args.prepare))
+    return run_demo(args)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    common.runs_option(parser)
+    parser.add_argument("--name", metavar="ID", help="name of the run (default: made up)")
+    parser.add_argument(
+        "--set", metavar="A.B=C", action="append", default=[], dest="overrides",
+        help="change one setting of the demo's config; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prepare", metavar="DIR", help="only put the starter's model and data into DIR"
+    )
+    parser.set_defaults(detach=False)
+    common.json_option(parser, "the events of the run and the result")
+
+
+def prepare(folder: Path) -> int:
+    """Put the data and a link to the model into `folder`, as recipes/starter.yaml wants them."""
+    from ftlab.starter.model import fetch
+
+    data.write(folder)
+    link = folder / "model"
+    with atomic.clear_errors(link):
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(fetch(), target_is_directory=True)
+    print(folder)
+    return 0
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Data, model, plan, score, run, score, table."""
+    from ftlab.commands.train import start_and_watch
+    from ftlab.plan import render
+    from ftlab.starter.model import fetch
+
+    registry.check(args.runs_dir, args.name)
+    files = data.write(make_cache_dir("starter") / f"orders-{data.SEED}")
+    asked = demo_config(fetch(), files.train, args.overrides)
+    plan = common.make_plan(asked)
+    common.say(render(plan))
+    common.say(f"\nbefore: asking the untrained model for {data.HELD_OUT_ROWS} held-out records")
+    before = score(plan, files.held_out, None)
+    with Interrupts() as interrupts:
+        run = Run.create(plan, args.runs_dir, args.name, config_text=configtext.dump(asked))
+        code = start_and_watch(run, interrupts, args)
+    if code != 0:
+        return code
+    common.say("after: asking the tuned model for the same records")
+    after = score(plan, files.held_out, run.export_dir / "adapter")
+    atomic.write_json(run.path / "exact_match.json", {"before": before, "after": after})
+    tell(args, run, files, before, after)
+    if not args.overrides:
+        judge(before["score"], after["score"])
+    return 0
+
+
+def demo_config(model: Path, source: Path, overrides: Sequence[str]) -> Any:
+    """The demo's RunConfig: SETTINGS with this model and data, then `--set`."""
+    mapping = {section: dict(values) for section, values in SETTINGS.items()}
+    mapping["model"] = {"name": str(model)}
+    mapping["data"]["source"] = str(source)
+    return config.from_mapping(config.apply_overrides(mapping, overrides))
+
+
+def score(plan: Plan, rows: Path, adapter: Path | None) -> dict[str, Any]:
+    """Exact match of the plan's model on `rows`, measured by a child process.
+
+    Raises:
+        FtlabError: the child failed; its own words are on stderr.
+        KeyboardInterrupt: Ctrl-C; the child has ended by then.
+    """
+    from ftlab.probe import child_environment
+
+    request = {
+        "model": plan.facts.model.path,
+        "adapter": str(adapter) if adapter else None,
+        "rows": str(rows),
+        "device": plan.decisions["device"].value,
+        "dtype": plan.decisions["compute_dtype"].value,
+    }
+    with tempfile.TemporaryDirectory(prefix="ftlab-score-") as folder:
+        asked, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
+        atomic.write_json(asked, request, durable=False)
+        command = [sys.executable, "-m", "ftlab.starter.score", str(asked), str(answer)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=child_environment(),
+            check=False,
+        )  # fmt: skip
+        if done.returncode != 0 or not answer.is_file():
+            raise FtlabError(f"the model could not be scored (exit code {done.returncode})")
+        return atomic.read_json(answer)
+
+
+def tell(
+    args: argparse.Namespace,
+    run: Run,
+    files: data.Files,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    """Print the result: a table and where everything lies, or one JSON line."""
+    places = {
+        "run": run.path,
+        "adapter": run.export_dir / "adapter",
+        "manifest": run.manifest_path,
+        "answers": run.path / "exact_match.json",
+        "model": run.plan().facts.model.path,
+        "data": files.train,
+    }
+    if args.json:
+        result = {"before": before["score"], "after": after["score"], "rows": before["rows"]}
+        common.put_json({"kind": "result", **result, **places}, indent=None)
+        return
+    rows = [("exact match", _share(before), _share(after)), *_examples(before, after)]
+    print(common.table(("held-out rows", "before", "after"), rows))
+    print("\n" + common.table(("where", ""), [(name, str(path)) for name, path in places.items()]))
+    print(
+        "\nTrain your own model or data with the same settings (a hub id or a local path each):\n"
+        f"  ftrun train {os.path.relpath(run.config_path)} --model NAME --data SOURCE"
+    )
+
+
+def judge(before: float, after: float) -> None:
+    """Raise VerdictNegative unless the base model fails the task and the tuned one masters it."""
+    if before > BEFORE_AT_MOST or after < AFTER_AT_LEAST:
+        raise VerdictNegative(
+            f"the demo should go from under {BEFORE_AT_MOST:.0%} to over {AFTER_AT_LEAST:.0%} "
+            f"exact match; it went from {before:.1%} to {after:.1%}"
+        )
+
+
+def _share(result: dict[str, Any]) -> str:
+    return f"{result['score']:.1%} ({result['correct']} of {result['rows']})"
+
+
+def _examples(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
+    pairs = list(zip(before["answers"], after["answers"], strict=True))[:2]
+    return [(_short(b["prompt"], 60), _short(b["text"]), _short(a["text"])) for b, a in pairs]
+
+
+def _short(text: str, length: int = 44) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 3] + "..."

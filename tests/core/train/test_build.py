@@ -1,0 +1,189 @@
+"""From plan to result: resumed at any step a run repeats the bits of a straight one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ftlab import events, ledger
+from ftlab.plan import Plan
+from ftlab.run import Run
+from ftlab.train import build
+
+TrainRun = Callable[..., tuple[Run, int]]
+STEPS = 8
+
+
+class Crash:
+    """A hook that ends the process's work after a step, with nothing saved or said."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def begin(self, step: int) -> None:
+        """Nothing."""
+
+    def after_step(self, result: Any) -> None:
+        if result.step == self.step:
+            raise RuntimeError("crash")
+
+
+@pytest.fixture
+def crash_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """`crash_after(k)`: every run crashes after step k, before a checkpoint of k is written."""
+    real = build._hooks
+
+    def arrange(step: int | None) -> None:
+        def hooks(*arguments: Any) -> list[Any]:
+            recorder, *others = real(*arguments)
+            return [recorder, *([] if step is None else [Crash(step)]), *others]
+
+        monkeypatch.setattr(build, "_hooks", hooks)
+
+    return arrange
+
+
+def fingerprint(run: Run) -> dict[str, str]:
+    """sha256 of the ledger and of every exported file."""
+    files = [run.ledger_path, *sorted(p for p in run.export_dir.rglob("*") if p.is_file())]
+    return {str(f.relative_to(run.path)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sft": {"kind": "sft"},
+    "dpo": {"kind": "dpo"},
+    "sft 8-bit": {"kind": "sft", "optim": {"name": "adamw_8bit"}, "adapter": {"r": 64}},
+    "dpo full": {"kind": "dpo", "adapter": {"kind": "none"}, "optim": {"learning_rate": 1e-3}},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_crashed_after_every_step_it_equals_a_straight_run(
+    plan_of: Callable[..., Plan],
+    train_run: TrainRun,
+    crash_after: Callable[[int | None], None],
+    variant: str,
+) -> None:
+    """One run that crashes after step 1, 2, ... N; checkpoints are made every third step."""
+    plan = plan_of(**VARIANTS[variant], max_steps=STEPS)
+    straight, code = train_run(plan)
+    assert code == 0
+    crash_after(1)
+    run, code = train_run(plan)
+    assert code == 1
+    for step in range(2, STEPS + 1):
+        crash_after(step)
+        assert train_run(run, resume=True)[1] == 1
+    crash_after(None)
+    assert train_run(run, resume=True)[1] == 0
+    assert ledger.first_difference(straight.ledger_path, run.ledger_path) is None
+    assert fingerprint(run) == fingerprint(straight)
+    assert "export/adapter/adapter_model.safetensors" in fingerprint(run) or "full" in variant
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_run_equals_run(plan_of: Callable[..., Plan], train_run: TrainRun, kind: str) -> None:
+    one, two = (train_run(plan_of(kind))[0] for _ in range(2))
+    assert fingerprint(one) == fingerprint(two)
+    other, _ = train_run(plan_of(kind, seed=1))
+    assert fingerprint(other) != fingerprint(one)
+
+
+def test_how_often_is_saved_and_evaluated_changes_no_bit(
+    plan_of: Callable[..., Plan], train_run: TrainRun
+) -> None:
+    one, _ = train_run(plan_of("sft"))
+    two, _ = train_run(plan_of("sft", save_every=1, eval_every=1, samples=1, keep=1))
+    three, _ = train_run(plan_of("sft", held_out=False, eval_every=0))
+    assert fingerprint(one) == fingerprint(two) == fingerprint(three)
+
+
+def test_the_loss_falls(plan_of: Callable[..., Plan], train_run: TrainRun) -> None:
+    run, _ = train_run(plan_of("sft", max_steps=40, batch_size=8, eval_every=0, save_every=40))
+    records = ledger.read(run.ledger_path)
+    first, last = (sum(r.loss for r in part) for part in (records[:5], records[-5:]))
+    assert last < 0.96 * first  # random rows: they can only be learned by heart
+    assert records[-1].lr < records[10].lr
+
+
+def test_the_adapter_loads_in_peft_and_answers(
+    plan_of: Callable[..., Plan], train_run: TrainRun, small_model: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    run, _ = train_run(plan_of("sft"))
+    adapter = run.export_dir / "adapter"
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.float32)
+    ids = tokenizer("w5 w6", return_tensors="pt")["input_ids"]
+    assert torch.isfinite(model(ids).logits).all()
+
+
+def test_a_full_fine_tune_loads_in_transformers(
+    plan_of: Callable[..., Plan], train_run: TrainRun
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    settings = {"adapter": {"kind": "none"}, "optim": {"learning_rate": 1e-3}}
+    run, code = train_run(plan_of("sft", **settings, model={"precision": "bf16"}))
+    assert code == 0
+    assert json.loads((run.export_dir / "model" / "config.json").read_text())
+    model = AutoModelForCausalLM.from_pretrained(run.export_dir / "model", dtype="auto")
+    assert model.dtype == torch.bfloat16  # as the weights were asked for; the masters were fp32
+
+
+def test_a_finished_run_resumed_exports_again(
+    plan_of: Callable[..., Plan], train_run: TrainRun
+) -> None:
+    """What a kill between the last checkpoint and the export leaves."""
+    run, _ = train_run(plan_of("sft"))
+    before = fingerprint(run)
+    (run.export_dir / "adapter" / "adapter_model.safetensors").unlink()
+    assert train_run(run, resume=True)[1] == 0
+    assert fingerprint(run) == before
+
+
+def test_token_totals_survive_a_resume(
+    plan_of: Callable[..., Plan], train_run: TrainRun, crash_after: Callable[[int | None], None]
+) -> None:
+    def totals(run: Run) -> list[tuple[int, int, int]]:
+        found = [e for e in events.read(run.events_path)[0] if e["kind"] == "step"]
+        return sorted({(e["step"], e["tokens_total"], e["trained_total"]) for e in found})
+
+    straight, _ = train_run(plan_of("sft"))
+    crash_after(5)
+    run, _ = train_run(plan_of("sft"))
+    crash_after(None)
+    train_run(run, resume=True)
+    assert totals(run) == totals(straight)
+
+
+def test_a_lost_ledger_is_said(
+    plan_of: Callable[..., Plan], train_run: TrainRun, crash_after: Callable[[int | None], None]
+) -> None:
+    crash_after(5)
+    run, _ = train_run(plan_of("sft"))
+    crash_after(None)
+    run.ledger_path.unlink()
+    assert train_run(run, resume=True)[1] == 0
+    warnings = [e["message"] for e in events.read(run.events_path)[0] if e["kind"] == "warning"]
+    assert any("ledger lost the records after step 0" in message for message in warnings)
+
+
+def test_estimated_steps_that_turn_out_otherwise_are_said(
+    plan_of: Callable[..., Plan], train_run: TrainRun
+) -> None:
+    plan = dataclasses.replace(plan_of("sft"), steps=99)
+    run, code = train_run(plan)
+    assert code == 0
+    said = [e["message"] for e in events.read(run.events_path)[0] if e["kind"] == "warning"]
+    assert said == ["8 steps instead of the 99 that were estimated"]
+    assert run.status().steps == STEPS
