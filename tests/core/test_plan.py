@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from ftlab import config, plan, rules
+from ftlab import child, config, plan, rules
 from ftlab.errors import ConfigError, EnvironmentUnfit
 from ftlab.facts import Facts
 from ftlab.plan import MEMORY_TERMS, Plan
-from ftlab.probe import child_environment
 
 Resolve = Callable[..., Plan]
 DPO = ["method.kind=dpo"]
@@ -127,7 +126,7 @@ def test_the_plan_needs_no_heavy_module() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        env=child_environment(),
+        env=child.environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
