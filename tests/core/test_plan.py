@@ -19,7 +19,8 @@ Resolve = Callable[..., Plan]
 DPO = ["method.kind=dpo"]
 PAIRS = {"preference": True, "format": "preference"}
 EVAL = ["data.eval_fraction=0.05"]
-NAMED_AUTO = {"model.rope_scaling"}  # its "auto" is a value: it names the model's own
+# Their "auto" is a value: the model's own scaling, and a template for chats but not for texts.
+NAMED_AUTO = {"model.rope_scaling", "data.chat_template"}
 
 
 @pytest.mark.parametrize("gpus", [(), ("t4",), ("v100",), ("a100",), ("4090",), ("h100",)])

@@ -105,9 +105,9 @@ def decide_data(draft: Draft) -> None:
     if data.format == "text":
         _decide_text(draft)
     elif draft.is_auto("data.chat_template"):
-        own = draft.facts.model.has_chat_template
+        # "auto" stays the value: unlike a template's name, it leaves plain texts as they are.
         reason = data.template or "these rows need no chat template"
-        draft.decide("data.chat_template", "tokenizer" if own else "chatml", reason)
+        draft.decide("data.chat_template", "auto", reason)
 
 
 def _decide_text(draft: Draft) -> None:
