@@ -290,8 +290,8 @@ def test_a_real_process_obeys_sigterm(plan_of: Callable[..., Plan], tmp_path: Pa
 def test_killed_at_random_instants_it_equals_a_straight_run(
     plan_of: Callable[..., Plan], train_run: TrainRun, tmp_path: Path, kind: str
 ) -> None:
-    """SIGKILL at 12 instants of a run that spends much of its time saving (every second step)."""
-    settings = {"max_steps": 30, "save_every": 2, "eval_every": 10, "batch_size": 2}
+    """SIGKILL at 12 instants of a run that spends much of its time saving: at every second step."""
+    settings = {"max_steps": 50, "save_every": 2, "eval_every": 10, "batch_size": 2}
     straight, code = train_run(plan_of(kind, **settings))
     assert code == 0
     run = Run.create(plan_of(kind, **settings), tmp_path / "killed")
