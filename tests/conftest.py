@@ -17,6 +17,12 @@ REAL_CACHE = os.environ.get("FTLAB_CACHE")
 # Before any Hugging Face import: no test talks to a hub, and forked tokenizers do not warn.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Children import this checkout, whether or not it is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    str(ROOT / folder) for folder in ("core", "kernels", "doctor", "tui")
+)
+# The first optimizer step imports torch's compiler, which would start a pool of idle processes.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def lacking(reason: str) -> None:

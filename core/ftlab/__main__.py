@@ -1,4 +1,7 @@
-"""`python -m ftlab`: the versions that matter here, and the table of supported models."""
+"""`python -m ftlab`: the versions that matter here, and the table of supported models.
+
+With arguments it is `ftrun`, for where the console script is not on the path.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,11 @@ def report() -> str:
 
 
 def main() -> int:
-    """Print the report."""
+    """Print the report, or carry out the command that was given."""
+    if len(sys.argv) > 1:
+        from ftlab import cli
+
+        return cli.main()
     print(report())
     return 0
 

@@ -13,14 +13,13 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab import atomic, errors
+from ftlab import atomic, child, errors
 from ftlab.errors import ConfigError, FtlabError, Problem
 from ftlab.facts import Facts, from_json, to_json
 from ftlab.schema import RunConfig
@@ -57,51 +56,8 @@ def collect(
             {"config": to_json(config), "cache": cache, "progress": progress, "runs": place},
             durable=False,
         )
-        code = _run_child([os.fspath(request), os.fspath(answer)])
+        code = child.run("ftlab.probe", [os.fspath(request), os.fspath(answer)])
         return _read_answer(answer, code)
-
-
-def child_environment() -> dict[str, str]:
-    """The environment of a child that must import the same ftlab as this process."""
-    ours = [
-        entry
-        for entry in sys.path
-        if entry and any((Path(entry) / name).is_dir() for name in ("ftlab", "ftlab_kernels"))
-    ]
-    before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    path = os.pathsep.join(dict.fromkeys([*ours, *before]))
-    return {
-        **os.environ,
-        "PYTHONPATH": path,
-        "PYTHONSAFEPATH": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "true"),
-    }
-
-
-def _run_child(arguments: Sequence[str]) -> int:
-    """Run the child to its end; its stdout joins stderr, because stdout is for data."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ftlab.probe", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        env=child_environment(),
-    )
-    try:
-        return child.wait()
-    except BaseException:
-        _end(child)
-        raise
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Terminate, then kill: no child outlives its caller."""
-    child.terminate()
-    try:
-        child.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def _read_answer(path: Path, code: int) -> Facts:

@@ -34,10 +34,10 @@ HEAVY = {
     "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers", "triton", "trl",
 }  # fmt: skip
 LIGHT = (
-    "atomic", "cli", "config", "configtext", "control", "docs", "errors", "estimate", "events",
-    "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger", "lock",
-    "manifest", "paths", "plan", "presets", "probe", "process", "progress", "registry", "rules",
-    "run", "schema", "setting", "summary", "values", "versions", "yamltext", "launch",
+    "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
+    "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
+    "lock", "manifest", "paths", "plan", "presets", "probe", "process", "progress", "registry",
+    "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext", "launch",
     "launch.local", "models.families", "models.spec", "starter.data", "starter.demo",
     "starter.model",
 )  # fmt: skip

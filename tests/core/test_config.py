@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from ftlab import config
+from ftlab import child, config
 from ftlab.errors import ConfigError
-from ftlab.probe import child_environment
 from ftlab.schema import RunConfig
 
 MINIMAL = {"model": {"name": "m"}, "data": {"source": "d"}}
@@ -210,7 +209,7 @@ def test_importing_config_loads_no_heavy_module() -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=child_environment(),
+        env=child.environment(),
     )
     assert done.returncode == 0, done.stderr
 

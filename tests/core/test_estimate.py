@@ -106,19 +106,16 @@ def test_checkpoints() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kind", ["lora", "full"])
-@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_activations_are_what_autograd_keeps(
-    name: str, kind: str, checkpointing: bool, dtype: str
-) -> None:
+def test_activations_are_what_autograd_keeps(name: str, kind: str, dtype: str) -> None:
     pytest.importorskip("transformers")
     spec = spec_from_config(SHAPES[name])
     adapter = LORA if kind == "lora" else FULL
     tokens, sequences = 512, 8
-    kept = kept_bytes(SHAPES[name], adapter, dtype, checkpointing, tokens, sequences)
+    kept = kept_bytes(SHAPES[name], adapter, dtype, tokens, sequences)
     planned = work(
         spec, adapter=adapter, precision=dtype, compute_dtype=dtype, tokens=tokens,
-        longest=tokens // sequences, checkpointing=checkpointing,
+        longest=tokens // sequences,
     )  # fmt: skip
     # The estimate is of the peak, which lies in the backward pass; the kept part is compared.
     expected = estimate.kept_bytes(planned)
@@ -126,9 +123,8 @@ def test_activations_are_what_autograd_keeps(
 
 
 def kept_bytes(
-    shape: dict[str, Any], adapter: AdapterSection, dtype: str, checkpointing: bool,
-    tokens: int, sequences: int,
-) -> int:  # fmt: skip
+    shape: dict[str, Any], adapter: AdapterSection, dtype: str, tokens: int, sequences: int
+) -> int:
     """Bytes of all tensors that autograd keeps between the passes, parameters left out."""
     import torch
 
@@ -140,9 +136,7 @@ def kept_bytes(
     positions = torch.arange(lengths).repeat(sequences)
     bounds = torch.arange(sequences + 1, dtype=torch.int32) * lengths
     with counting(own) as counted:
-        decoder.hidden(
-            ids, positions, bounds, rng=StepRng(0, 0, 0), checkpointing=checkpointing
-        ).float().sum()
+        decoder.hidden(ids, positions, bounds, rng=StepRng(0, 0, 0)).float().sum()
     return sum(counted.values())
 
 

@@ -29,7 +29,7 @@ def allows(schema: dict[str, Any], value: Any) -> bool:
         return any(allows(member, value) for member in schema["anyOf"])
     if "enum" in schema:
         return value in schema["enum"]
-    kinds = {
+    kinds: dict[str, Any] = {
         "string": str,
         "integer": int,
         "number": (int, float),

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from ftlab import config, plan, rules
+from ftlab import child, config, plan, rules
 from ftlab.errors import ConfigError, EnvironmentUnfit
 from ftlab.facts import Facts
 from ftlab.plan import MEMORY_TERMS, Plan
-from ftlab.probe import child_environment
 
 Resolve = Callable[..., Plan]
 DPO = ["method.kind=dpo"]
 PAIRS = {"preference": True, "format": "preference"}
 EVAL = ["data.eval_fraction=0.05"]
-NAMED_AUTO = {"model.rope_scaling"}  # its "auto" is a value: it names the model's own
+# Their "auto" is a value: the model's own scaling, and a template for chats but not for texts.
+NAMED_AUTO = {"model.rope_scaling", "data.chat_template"}
 
 
 @pytest.mark.parametrize("gpus", [(), ("t4",), ("v100",), ("a100",), ("4090",), ("h100",)])
@@ -32,6 +32,7 @@ NAMED_AUTO = {"model.rope_scaling"}  # its "auto" is a value: it names the model
         (DPO, PAIRS),
         (EVAL, {}),
         (["model.precision=nf4"], {}),
+        ([], {"format": "text"}),
     ],
 )
 def test_every_auto_is_replaced_and_explained(
@@ -49,6 +50,7 @@ def test_every_auto_is_replaced_and_explained(
         if "." in path:
             section, name = path.split(".")
             assert getattr(getattr(made.config, section), name) == decision.value, path
+    assert config.parse(config.dump(made.config)) == made.config
     assert tuple(made.memory) == MEMORY_TERMS
     assert made.total == sum(made.memory.values()) > 0
     assert made.seconds is not None
@@ -124,7 +126,7 @@ def test_the_plan_needs_no_heavy_module() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        env=child_environment(),
+        env=child.environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ftlab import config, errors, probe
+from ftlab.child import environment
 from ftlab.errors import ConfigError, DataError, EnvironmentUnfit, FtlabError, Problem
 from ftlab.facts import Facts, Machine, from_json, to_json
 
@@ -32,7 +33,7 @@ def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def start(command: list[str], **options: Any) -> Any:
         return real([command[0], "-c", code, *command[3:]], **options)
 
-    monkeypatch.setattr(probe.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,10 @@ def test_ctrl_c_ends_the_child(spawn: Spawn, tmp_path: Path) -> None:
         "real = subprocess.Popen\n"
         "def start(command, **options):\n"
         f"    return real([command[0], {str(deaf)!r}], **options)\n"
-        "probe.subprocess.Popen = start\n"
+        "subprocess.Popen = start\n"
         "probe.collect(config.parse('model: m\\ndata: d\\n'))\n"
     )
-    parent = spawn(caller, env=probe.child_environment())
+    parent = spawn(caller, env=environment())
     deadline = time.monotonic() + 20
     while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -143,7 +144,7 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_child_finds_the_same_ftlab() -> None:
     code = "import ftlab, ftlab_kernels; print(ftlab.__file__)"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=probe.child_environment(), cwd="/", check=True,
+        [sys.executable, "-c", code], env=environment(), cwd="/", check=True,
         capture_output=True, text=True,
     )  # fmt: skip
     import ftlab

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab import schema
 from ftlab.schema import RunConfig, sections, settings
+from ftlab.setting import Setting
 
 EXPECTED_SECTIONS = ["model", "adapter", "data", "method", "optim", "train", "memory", "launch"]
 
@@ -17,7 +17,7 @@ def test_sections_and_count() -> None:
 
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda s: s.path)
-def test_a_setting_is_declared_in_full(setting: schema.Setting) -> None:
+def test_a_setting_is_declared_in_full(setting: Setting) -> None:
     assert setting.help.endswith(".")
     assert not setting.raising or setting.raising.startswith("Raise it")
     assert setting.required or setting.default is not None or setting.nullable

@@ -94,7 +94,9 @@ def environment(devices: list[int], base: dict[str, str]) -> dict[str, str]:
     outer = [name for name in base.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = [outer[i] if i < len(outer) else str(i) for i in devices]
     ours = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ",".join(names)}
-    return {**base, **ours}
+    # The first optimizer step imports torch's compiler, which would start a pool of idle processes.
+    quiet = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    return {**quiet, **base, **ours}
 
 
 def _check(run: Run, resume: bool) -> None:

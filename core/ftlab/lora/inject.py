@@ -27,9 +27,7 @@ CONFIG = "adapter_config.json"
 _ADAPTER = "default"
 
 
-def inject(
-    model: nn.Module, adapter: AdapterSection, spec: DecoderSpec, seed: int
-) -> PeftModel:
+def inject(model: nn.Module, adapter: AdapterSection, spec: DecoderSpec, seed: int) -> PeftModel:
     """Put a LoRA adapter beside a causal LM's projections; everything else is frozen.
 
     A starts uniform in +-1/sqrt(K) (PEFT's Kaiming start) as a function of (seed, module name)
@@ -42,7 +40,7 @@ def inject(
 
     Raises ConfigError for names in target_modules or modules_to_save that the model lacks.
     """
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - seconds to import
+    from peft import LoraConfig, get_peft_model
 
     linears, modules = _linears(model, spec), _modules(model, spec)
     problems = [
@@ -55,7 +53,7 @@ def inject(
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.r,
-        lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type] - PEFT computes with any number
+        lora_alpha=adapter.lora_alpha,
         lora_dropout=adapter.lora_dropout,
         target_modules=list(_targets(adapter, spec)),
         exclude_modules=_outside(spec),
@@ -77,8 +75,8 @@ def save_adapter(model: PeftModel, folder: Path | str) -> None:
 
     The same adapter gives the same bytes: tensors are sorted by name and nothing else is written.
     """
-    from peft import get_peft_model_state_dict  # noqa: PLC0415 - seconds to import
-    from safetensors.torch import save_file  # noqa: PLC0415
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -99,8 +97,8 @@ def load_adapter(model: nn.Module, folder: Path | str) -> PeftModel:
 
     Raises EnvironmentUnfit for missing files, pickled weights, and tensors that do not fit.
     """
-    from peft import PeftModel, set_peft_model_state_dict  # noqa: PLC0415 - seconds to import
-    from safetensors.torch import load_file  # noqa: PLC0415
+    from peft import PeftModel, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
     source = _adapter_folder(Path(folder))
     if not isinstance(model, PeftModel):
@@ -109,7 +107,9 @@ def load_adapter(model: nn.Module, folder: Path | str) -> PeftModel:
     try:
         result = set_peft_model_state_dict(model, load_file(source / WEIGHTS))
     except (RuntimeError, KeyError) as error:
-        raise EnvironmentUnfit(f"the adapter in {source} does not fit the model: {error}") from error
+        raise EnvironmentUnfit(
+            f"the adapter in {source} does not fit the model: {error}"
+        ) from error
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     lost = sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys)
     if lost:

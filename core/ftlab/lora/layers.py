@@ -29,7 +29,7 @@ def lora_of(name: str, module: nn.Module) -> LoraTensors | None:
     Raises EnvironmentUnfit, naming the module, for what the engine does not compute: merged or
     several active adapters, LoRA variants other than DoRA, LoRA biases, embeddings.
     """
-    from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - PEFT takes seconds to import
+    from peft.tuners.lora import LoraLayer
 
     if not isinstance(module, LoraLayer):
         return None

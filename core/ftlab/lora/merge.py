@@ -49,7 +49,7 @@ def merge(model: PeftModel, *, dtype: torch.dtype | None = None) -> PreTrainedMo
     if dtype is not None:
         base.to(dtype)
     _settle_tying(base)
-    return base.requires_grad_(False)  # type: ignore[no-any-return]
+    return base.requires_grad_(False)
 
 
 def _replacement(name: str, module: Any) -> nn.Module | None:
@@ -73,7 +73,8 @@ def merged_weight(weight: Tensor, lora: LoraTensors) -> Tensor:
     total = torch.addmm(weight, lora.b.float(), lora.a.float(), alpha=lora.scaling)
     if lora.magnitude is None:
         return total
-    return (lora.magnitude.float() / torch.linalg.norm(total, dim=1))[:, None] * total
+    norm: Tensor = torch.linalg.norm(total, dim=1)
+    return (lora.magnitude.float() / norm)[:, None] * total
 
 
 def _stored_dtype(module: Any) -> torch.dtype:

@@ -22,6 +22,7 @@ from ftlab.models.layers import Dense, Embedding, Norm, Projection, Weight
 from ftlab.models.quantised import frozen_weight
 from ftlab.models.spec import DecoderSpec
 
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")  # the others are the MLP's
 _LAYER_SITES = 16  # dropout keys reserved for each layer
 
 
@@ -36,7 +37,7 @@ def attach(model: nn.Module, *, compute_dtype: torch.dtype | None = None) -> Dec
     Raises EnvironmentUnfit for architectures, modules, adapters or trainable parameters that the
     engine does not compute, each by name.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = base_model(model)
     spec = spec_from_config(_config(causal))
     binder = _Binder(spec, causal)
     embedding, blocks, norm, head = binder.bind()
@@ -51,6 +52,12 @@ def attach(model: nn.Module, *, compute_dtype: torch.dtype | None = None) -> Dec
         norm=norm,
         head=head,
     )
+
+
+def base_model(model: Any) -> nn.Module:
+    """The Hugging Face causal LM itself, also inside a PeftModel."""
+    inner: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner
 
 
 def _config(causal: Any) -> dict[str, Any]:
@@ -79,7 +86,7 @@ class _Binder:
         """Embedding, layers, final norm and head."""
         root = self._find(self.causal, self.spec.root, "")
         prefix = f"{self.spec.root}."
-        layers = self._find(root, "layers", prefix)
+        layers: Any = self._find(root, "layers", prefix)
         found = len(layers) if isinstance(layers, nn.ModuleList) else 0
         if found != self.spec.num_layers:
             raise EnvironmentUnfit(f"{prefix}layers holds {found}, not {self.spec.num_layers}")
@@ -96,9 +103,9 @@ class _Binder:
         mlp = self._find(layer, "mlp", prefix)
         linears = {}
         for number, name in enumerate(spec.layer_linears()):
-            inside = attention if name in ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj") else mlp
-            where = f"{prefix}{'self_attn' if inside is attention else 'mlp'}."
-            linears[name] = self._projection(inside, name, where, index * _LAYER_SITES + number)
+            inside, part = (attention, "self_attn") if name in _ATTENTION else (mlp, "mlp")
+            site = index * _LAYER_SITES + number
+            linears[name] = self._projection(inside, name, f"{prefix}{part}.", site)
         heads = f"{prefix}self_attn."
         return Block(
             spec=spec,
@@ -137,7 +144,10 @@ class _Binder:
                 raise _unknown(f"{prefix}{name}", module)
         spec = self.spec
         return Norm(
-            self._take(tuned.weight), base.weight, spec.norm_eps, spec.norm_offset,
+            self._take(tuned.weight),
+            base.weight,
+            spec.norm_eps,
+            spec.norm_offset,
             spec.norm_weight_fp32,
         )
 
@@ -177,34 +187,34 @@ class _Binder:
         return parameter
 
     def _find(self, parent: nn.Module, path: str, prefix: str) -> nn.Module:
-        module: Any = parent
+        module = parent
         for part in path.split("."):
-            module = getattr(module, part, None)
-            if not isinstance(module, nn.Module):
+            child = getattr(module, part, None)
+            if not isinstance(child, nn.Module):
                 raise EnvironmentUnfit(f"the model has no module {prefix}{path}")
+            module = child
         return module
 
 
 def _versions(module: Any) -> tuple[Any, Any]:
     """The module in use and the original, which differ where PEFT trains a copy."""
     if type(module).__name__ == "ModulesToSaveWrapper":
-        active = module.active_adapters[0] if module.active_adapters else None
-        copies = module.modules_to_save
-        tuned = copies[active] if active in copies else module.original_module
-        return tuned, module.original_module
+        for active in module.active_adapters:
+            return module.modules_to_save[active], module.original_module
+        return module.original_module, module.original_module
     return module, module
 
 
 def _weight(name: str, module: Any) -> Weight:
-    packed = frozen_weight(name, module)
+    packed: Weight | None = frozen_weight(name, module)
     if packed is not None:
         return packed
     if type(module) is not nn.Linear:
         raise _unknown(name, module)
-    weight: nn.Parameter = module.weight
-    if not weight.dtype.is_floating_point or weight.is_meta:
-        raise EnvironmentUnfit(f"{name} holds {weight.dtype} on {weight.device}, expected floats")
-    return weight
+    dense = module.weight
+    if not dense.is_floating_point() or dense.is_meta:
+        raise EnvironmentUnfit(f"{name} holds {dense.dtype} on {dense.device}, expected floats")
+    return dense
 
 
 def _is_peft(causal: nn.Module) -> bool:

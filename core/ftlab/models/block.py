@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ftlab.models.layers import Mode, Norm, Projection
@@ -35,13 +36,13 @@ class Block:
     def __call__(self, x: Tensor, tables: Sequence[Tables], layout: Layout, mode: Mode) -> Tensor:
         """x [T, H] through the layer; same shape and dtype."""
         update = self._attention(self.attention_norm(x, mode), tables, layout, mode)
-        x = x + (update if self.attention_out_norm is None else self.attention_out_norm(update, mode))
+        x = x + (
+            update if self.attention_out_norm is None else self.attention_out_norm(update, mode)
+        )
         update = self._mlp(self.mlp_norm(x, mode), mode)
         return x + (update if self.mlp_out_norm is None else self.mlp_out_norm(update, mode))
 
-    def _attention(
-        self, x: Tensor, tables: Sequence[Tables], layout: Layout, mode: Mode
-    ) -> Tensor:
+    def _attention(self, x: Tensor, tables: Sequence[Tables], layout: Layout, mode: Mode) -> Tensor:
         q, k, v = self._heads(x, mode)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q, mode), self.k_norm(k, mode)
@@ -56,7 +57,7 @@ class Block:
         spec = self.spec
         if spec.fused_qkv:
             fused = self.linears["qkv_proj"](x, mode).view(len(x), -1, spec.head_dim)
-            q, k, v = fused.split((spec.num_heads, spec.num_kv_heads, spec.num_kv_heads), dim=1)
+            q, k, v = torch.split(fused, [spec.num_heads, *[spec.num_kv_heads] * 2], dim=1)
             return q, k, v
         q, k, v = (
             self.linears[name](x, mode).view(len(x), -1, spec.head_dim)

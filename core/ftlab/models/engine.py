@@ -145,10 +145,8 @@ class Decoder:
 
     def _head(self, hidden: Tensor, adapter: bool) -> tuple[Tensor, Tensor]:
         """What to multiply: hidden [T, K] and weight [V, K]."""
-        dense = self.head.tuned if adapter else self.head.base
-        weight = dense.weight
-        if not isinstance(weight, Tensor):
-            weight = weight.dequantise(hidden.dtype)
+        held = (self.head.tuned if adapter else self.head.base).weight
+        weight = held if isinstance(held, Tensor) else held.dequantise(hidden.dtype)
         lora = self.head.lora if adapter else None
         if lora is None:
             return hidden, weight

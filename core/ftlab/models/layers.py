@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+from torch.nn import functional as F
 
 from ftlab.lora.layers import LoraTensors
 from ftlab.models.rng import StepRng
@@ -15,7 +15,7 @@ from ftlab_kernels.reference.frozen_linear import FrozenWeight
 from ftlab_kernels.reference.lora_linear import linear, lora_linear
 from ftlab_kernels.reference.rms_norm import rms_norm
 
-Weight = nn.Parameter | FrozenWeight
+Weight = Tensor | FrozenWeight
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,11 @@ def load_model(
 
 
 def load_tokenizer(
-    path: str, revision: str | None = None, trust_remote_code: bool = False, *, offline: bool = False
+    path: str,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    *,
+    offline: bool = False,
 ) -> Any:
     """The tokenizer of a model; weights are not touched.
 
@@ -210,7 +214,7 @@ def _major() -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar of transformers; ours tells how far a run is."""
-    from transformers.utils import logging  # noqa: PLC0415
+    from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

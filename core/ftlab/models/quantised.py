@@ -30,7 +30,7 @@ class FourBitWeight:
 
     def dequantise(self, dtype: torch.dtype) -> Tensor:
         """The weight [N, K]; values are those of the dtype it was quantised from."""
-        from bitsandbytes.functional import dequantize_4bit  # noqa: PLC0415 - slow to import
+        from bitsandbytes.functional import dequantize_4bit
 
         dense: Tensor = dequantize_4bit(self.packed, self.state)
         return dense.to(dtype)

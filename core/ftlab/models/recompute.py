@@ -11,6 +11,7 @@ and enters autocast, which nothing here uses.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def recomputed(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> T
         return function(x, *arguments)
 
 
-class _Enough(Exception):  # noqa: N818 - control flow, not an error
+class _Enough(Exception):
     """Every tensor that backward needs has been computed."""
 
 
@@ -62,11 +63,9 @@ class _Frame:
         self.saved.clear()
         # A leaf of its own, so that this graph ends here.
         x = self.x.detach().requires_grad_(self.x.requires_grad)
-        with torch.enable_grad(), saved_tensors_hooks(self._keep, _never):
-            try:
-                self.function(x, *self.arguments)
-            except _Enough:
-                pass
+        recording = saved_tensors_hooks(self._keep, _never)
+        with torch.set_grad_enabled(True), recording, contextlib.suppress(_Enough):
+            self.function(x, *self.arguments)
 
     def _keep(self, tensor: Tensor) -> None:
         self.saved[len(self.saved)] = tensor.detach()

@@ -28,12 +28,12 @@ def inverse_frequencies(rope: RopeSpec, length: int) -> Tensor:
     if rope.kind == "longrope":
         long = length > rope.original_max_positions
         factors = torch.tensor(rope.long_factor if long else rope.short_factor)
-        return 1.0 / (factors * rope.theta ** _exponents(rope))
+        return torch.reciprocal(factors * _wavelengths(rope, rope.theta))
     if rope.kind == "dynamic":
         stretch = rope.factor * max(length, rope.max_positions) / rope.max_positions
         grown = (stretch - (rope.factor - 1)) ** (rope.dim / (rope.dim - 2))
-        return 1.0 / (rope.theta * grown) ** _exponents(rope)
-    plain = 1.0 / rope.theta ** _exponents(rope)
+        return torch.reciprocal(_wavelengths(rope, rope.theta * grown))
+    plain = torch.reciprocal(_wavelengths(rope, rope.theta))
     return plain / rope.factor if rope.kind == "linear" else plain
 
 
@@ -52,20 +52,23 @@ def tables(
     return (angles.cos() * scaling).to(dtype), (angles.sin() * scaling).to(dtype)
 
 
-def _exponents(rope: RopeSpec) -> Tensor:
-    return torch.arange(0, rope.dim, 2, dtype=torch.int64).float() / rope.dim
+def _wavelengths(rope: RopeSpec, base: float) -> Tensor:
+    """base^(i / R) for i = 0, 2, ..., the inverse of the plain frequencies."""
+    exponents = torch.arange(0, rope.dim, 2, dtype=torch.int64).float() / rope.dim
+    return torch.pow(base, exponents)
 
 
 def _yarn(rope: RopeSpec) -> Tensor:
     """Dimensions that turn often keep their frequency, slow ones are interpolated."""
-    wavelengths = rope.theta ** _exponents(rope)
+    wavelengths = _wavelengths(rope, rope.theta)
     low, high = (_turning_dim(rope, turns) for turns in (rope.beta_fast, rope.beta_slow))
     if rope.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, rope.dim - 1)
     width = high - low or 0.001  # a ramp of no width would divide by zero
     ramp = ((torch.arange(rope.dim // 2, dtype=torch.float32) - low) / width).clamp(0, 1)
-    return 1.0 / (rope.factor * wavelengths) * ramp + 1.0 / wavelengths * (1 - ramp)
+    plain, divided = torch.reciprocal(wavelengths), torch.reciprocal(rope.factor * wavelengths)
+    return torch.lerp(plain, divided, ramp)
 
 
 def _turning_dim(rope: RopeSpec, turns: float) -> float:
@@ -76,7 +79,7 @@ def _turning_dim(rope: RopeSpec, turns: float) -> float:
 
 def _llama3(rope: RopeSpec) -> Tensor:
     """Short wavelengths stay, long ones are divided by factor, those between are blended."""
-    plain = 1.0 / rope.theta ** _exponents(rope)
+    plain = torch.reciprocal(_wavelengths(rope, rope.theta))
     original, low, high = rope.original_max_positions, rope.low_freq_factor, rope.high_freq_factor
     wavelengths = 2 * math.pi / plain
     blend = (original / wavelengths - low) / (high - low)

@@ -117,7 +117,9 @@ def quantisation_of(config: Mapping[str, Any]) -> str:
 def is_offline(offline: bool = False) -> bool:
     """Whether the hub may not be asked."""
     flags = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    return offline or any(os.environ.get(flag, "").upper() in ("1", "TRUE", "YES") for flag in flags)
+    return offline or any(
+        os.environ.get(flag, "").upper() in ("1", "TRUE", "YES") for flag in flags
+    )
 
 
 def _shards(folder: Path) -> list[str]:
@@ -145,7 +147,7 @@ def _download(
     name: str, revision: str | None, offline: bool, *, allow: list[str], ignore: list[str] | None
 ) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - not needed for local models
+    from huggingface_hub import snapshot_download
 
     with _explained(name, revision, is_offline(offline)):
         return Path(
@@ -162,7 +164,7 @@ def _download(
 @contextmanager
 def _explained(name: str, revision: str | None, offline: bool) -> Iterator[None]:
     """Turn the hub's errors into what happened and what to do."""
-    from huggingface_hub import errors  # noqa: PLC0415 - not needed for local models
+    from huggingface_hub import errors
 
     login = "log in with `hf auth login` (or set HF_TOKEN)"
     try:

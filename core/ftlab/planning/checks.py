@@ -17,8 +17,8 @@ OTHER_MODULES = (
 
 def check_data(draft: Draft, length: int) -> None:
     """Refuse data that the method cannot learn from; warn about what is lost."""
-    data, config = draft.facts.data, draft.config
-    dpo = config.method.kind == "dpo"
+    data = draft.facts.data
+    dpo = draft.config.method.kind == "dpo"
     if dpo and not data.preference:
         draft.refuse_config(
             "method.kind",
@@ -91,24 +91,30 @@ def _warn_about_rows(draft: Draft, data: DataFacts, length: int) -> None:
         )
     if data.duplicates:
         share = 100 * data.duplicates / max(1, data.rows)
+        verb = "repeats" if data.duplicates == 1 else "repeat"
         draft.warnings.append(
-            f"{rows_of(data.duplicates, data.preference)} ({share:.1f} %) repeat another one"
+            f"{rows_of(data.duplicates, data.preference)} ({share:.1f} %) {verb} another one"
         )
 
 
 def decide_data(draft: Draft) -> None:
     """Record what was recognised: format, template, which tokens are trained."""
-    data, config = draft.facts.data, draft.config
+    data = draft.facts.data
     if draft.is_auto("data.format"):
         draft.decide("data.format", data.format, data.format_reason)
     if data.format == "text":
-        if config.data.train_on != "all":
-            draft.decide("data.train_on", "all", "plain text has no answers")
-    if draft.is_auto("data.chat_template"):
-        own = draft.facts.model.has_chat_template
+        _decide_text(draft)
+    elif draft.is_auto("data.chat_template"):
+        # "auto" stays the value: unlike a template's name, it leaves plain texts as they are.
         reason = data.template or "these rows need no chat template"
-        draft.decide("data.chat_template", "tokenizer" if own else "chatml", reason)
-    elif data.format == "text":
+        draft.decide("data.chat_template", "auto", reason)
+
+
+def _decide_text(draft: Draft) -> None:
+    """Plain text has neither answers nor a template."""
+    if draft.config.data.train_on != "all":
+        draft.decide("data.train_on", "all", "plain text has no answers")
+    if not draft.is_auto("data.chat_template"):
         draft.refuse_config(
             "data.chat_template",
             "has no effect: the rows are plain text, which is trained as it is",

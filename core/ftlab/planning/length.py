@@ -81,7 +81,7 @@ def mean_length(data: DataFacts, length: int) -> float:
         return known[1] / known[0] / sequences_per_row(data)
     if not data.rows or not data.tokens:
         return float(max(1, min(length, data.longest)))
-    mean = data.tokens / data.rows
+    mean = data.tokens / data.rows / sequences_per_row(data)
     if data.longest <= length or not data.histogram:
         return min(mean, float(length))
     # The histogram knows lengths only by bucket; its own mean serves as the scale of the cut.

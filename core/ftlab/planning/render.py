@@ -131,7 +131,7 @@ def _adapter(plan: Plan) -> str:
 def _data(plan: Plan) -> Iterator[tuple[str, str]]:
     data = plan.facts.data
     yield "source", data.source
-    yield "format", f"{data.format}: {data.format_reason}"
+    yield "format", _reasoned(data.format, data.format_reason)
     share = 100 * data.trained_tokens / max(1, data.tokens)
     yield (
         "rows",
@@ -231,7 +231,14 @@ def _decisions(page: _Page, plan: Plan) -> None:
     page.section("Decided for you")
     for name, decision in plan.decisions.items():
         value = decision.value if isinstance(decision.value, str) else shown(decision.value)
-        page.pair(name, f"{value}: {decision.reason}" if decision.reason else value)
+        page.pair(name, _reasoned(value, decision.reason))
+
+
+def _reasoned(value: str, reason: str) -> str:
+    """Value and reason, without saying the value twice."""
+    if not reason:
+        return value
+    return reason if reason.startswith(f"{value}:") else f"{value}: {reason}"
 
 
 def _memory(page: _Page, plan: Plan) -> None:

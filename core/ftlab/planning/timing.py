@@ -26,7 +26,7 @@ PEAK_BY_CAPABILITY: dict[tuple[int, int], tuple[float, float]] = {
 }
 GPU_SHARE = (0.10, 0.45)  # of the peak that the reference engine reaches, worst and best
 GPU_LAYER_SECONDS = (0.002, 0.008)  # host time a layer needs for one micro-batch, both passes
-CPU_GFLOPS = (8.0, 45.0)  # a thread's fp32 speed inside the engine, worst and best
+CPU_GFLOPS = (12.0, 70.0)  # a thread's fp32 speed inside the engine, worst and best; 62 seen
 CPU_BF16_FACTOR = (0.5, 3.0)  # with native bf16 units, against fp32
 CPU_LAYER_SECONDS = (0.0003, 0.003)
 

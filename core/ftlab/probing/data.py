@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ftlab import versions
 from ftlab.facts import DataFacts, ModelFacts, from_json, to_json
+from ftlab.models.source import is_offline
 from ftlab.probing import remember
 from ftlab.schema import RunConfig
 
@@ -41,16 +43,9 @@ def _prepare(config: RunConfig, model: ModelFacts) -> tuple[DataFacts, DataFacts
     from ftlab.data.prepare import prepare
 
     train, evaluation = prepare(config, model)
-    lengths = _lengths(config, model, train)
-    return _counted(train, lengths, config), (
-        _counted(evaluation, lengths, config) if evaluation else None
-    )
-
-
-def _counted(data: DataFacts, lengths: set[int], config: RunConfig) -> DataFacts:
-    inside = {min(length, data.longest) for length in lengths}
-    counts = usable_at(data.store, inside, config.data.overlong)
-    return dataclasses.replace(data, usable=counts)
+    lengths, overlong = _lengths(config, model, train), config.data.overlong
+    train = counted(train, lengths, overlong)
+    return train, counted(evaluation, lengths, overlong) if evaluation else None
 
 
 def _lengths(config: RunConfig, model: ModelFacts, data: DataFacts) -> set[int]:
@@ -68,14 +63,12 @@ def _store_exists(data: Any) -> bool:
 def _key(config: RunConfig, model: ModelFacts) -> str:
     """A hash of all that decides the facts; "" when that cannot be told without the network."""
     stats: list[Any] = []
-    for source in (config.data.source, config.data.eval_source):
-        if source is None:
-            continue
-        listed = _stats(Path(source).expanduser())
-        if listed is None and os.environ.get("HF_HUB_OFFLINE") != "1":
+    for source in filter(None, (config.data.source, config.data.eval_source)):
+        listed = _stats(source)
+        if listed is None and not is_offline():
             return ""  # the hub may have a newer revision
         stats.append(listed)
-    template = _stats(Path(config.data.chat_template).expanduser())
+    template = _stats(config.data.chat_template)
     return remember.key(
         "data",
         to_json(config.data),
@@ -87,14 +80,17 @@ def _key(config: RunConfig, model: ModelFacts) -> str:
     )
 
 
-def _stats(path: Path) -> list[Any] | None:
-    """Name, size and time of a file, or of every file in a folder; None when there is none."""
-    if path.is_file():
-        return [_stat(path)]
-    if not path.is_dir():
-        return None
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return [_stat(file) for file in files[:FILES_LISTED]] + [len(files)]
+def _stats(source: str) -> list[Any] | None:
+    """Name, size and time of every file of a local source (SOURCE or SOURCE:SPLIT), or None."""
+    for name in (source, source.rpartition(":")[0]):
+        path = Path(name).expanduser()
+        if name and path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return [_stat(file) for file in files[:FILES_LISTED]] + [len(files)]
+        files = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
+        if name and files:
+            return [_stat(file) for file in files if file.is_file()]
+    return None
 
 
 def _stat(path: Path) -> list[Any]:
@@ -102,18 +98,21 @@ def _stat(path: Path) -> list[Any]:
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]
 
 
-def usable_at(store_dir: str, lengths: Iterable[int], overlong: Any) -> dict[str, Any]:
-    """max_length -> (usable rows, tokens of their sequences, trained tokens) of one epoch."""
+def counted(data: DataFacts, lengths: Iterable[int], overlong: Any) -> DataFacts:
+    """The facts with exact counts at every max_length that the plan may choose."""
     from ftlab.data.tokens import TokenStore
     from ftlab.data.usable import usable_rows
 
-    store = TokenStore.open(store_dir, verify=False)
-    found: dict[str, Any] = {}
-    for length in sorted(set(lengths)):
-        usable = usable_rows(store, length, overlong)
-        trained = int(trained_within(store, length)[usable.rows].sum())
-        found[str(length)] = (len(usable.rows), int(usable.tokens.sum()), trained)
-    return found
+    store = TokenStore.open(data.store, verify=False)
+    longest = store.lengths().max(axis=1)
+    usable: dict[str, tuple[int, int, int]] = {}
+    over = dict(data.over)
+    for length in sorted({min(length, data.longest) for length in lengths}):
+        found = usable_rows(store, length, overlong)
+        trained = int(trained_within(store, length)[found.rows].sum())
+        usable[str(length)] = (len(found.rows), int(found.tokens.sum()), trained)
+        over[str(length)] = int((longest > length).sum())
+    return dataclasses.replace(data, usable=usable, over=over)
 
 
 def trained_within(store: Any, length: int) -> Any:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab import atomic, config, configtext, registry
+from ftlab import atomic, child, config, configtext, registry
 from ftlab.commands import common
 from ftlab.errors import FtlabError, VerdictNegative
 from ftlab.interrupts import Interrupts
-from ftlab.paths import make_cache_dir
+from ftlab.paths import cache_dir, make_cache_dir
 from ftlab.run import Run
 from ftlab.starter import data
 
@@ -32,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"format": "messages", "train_on": "completions"},
     "method": {"kind": "sft"},
     "optim": {"learning_rate": 1e-3, "schedule": "linear", "warmup": 0.1},
-    "train": {"epochs": 1, "batch_size": 8, "seed": 3407, "eval_every": 0, "save_every": 10},
+    "train": {"epochs": 1, "batch_size": 8, "seed": 3407, "eval_every": 0},
 }
 
 
@@ -82,12 +80,15 @@ def run_demo(args: argparse.Namespace) -> int:
     """Data, model, plan, score, run, score, table."""
     from ftlab.commands.train import start_and_watch
     from ftlab.plan import render
-    from ftlab.starter.model import fetch
+    from ftlab.starter import model
 
     registry.check(args.runs_dir, args.name)
-    files = data.write(make_cache_dir("starter") / f"orders-{data.SEED}")
-    asked = demo_config(fetch(), files.train, args.overrides)
-    plan = common.make_plan(asked)
+    folder = cache_dir() / "starter" / f"orders-{data.SEED}"
+    asked = demo_config(model.location(), folder / "train.jsonl", args.overrides)
+    make_cache_dir("starter")
+    files = data.write(folder)
+    model.fetch()
+    plan = common.make_plan(asked, args.runs_dir)
     common.say(render(plan))
     common.say(f"\nbefore: asking the untrained model for {data.HELD_OUT_ROWS} held-out records")
     before = score(plan, files.held_out, None)
@@ -120,8 +121,6 @@ def score(plan: Plan, rows: Path, adapter: Path | None) -> dict[str, Any]:
         FtlabError: the child failed; its own words are on stderr.
         KeyboardInterrupt: Ctrl-C; the child has ended by then.
     """
-    from ftlab.probe import child_environment
-
     request = {
         "model": plan.facts.model.path,
         "adapter": str(adapter) if adapter else None,
@@ -132,13 +131,9 @@ def score(plan: Plan, rows: Path, adapter: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ftlab-score-") as folder:
         asked, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         atomic.write_json(asked, request, durable=False)
-        command = [sys.executable, "-m", "ftlab.starter.score", str(asked), str(answer)]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=child_environment(),
-            check=False,
-        )  # fmt: skip
-        if done.returncode != 0 or not answer.is_file():
-            raise FtlabError(f"the model could not be scored (exit code {done.returncode})")
+        code = child.run("ftlab.starter.score", [str(asked), str(answer)])
+        if code != 0 or not answer.is_file():
+            raise FtlabError(f"the model could not be scored (exit code {code})")
         return atomic.read_json(answer)
 
 

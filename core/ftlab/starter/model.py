@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from ftlab import folders
 from ftlab.errors import EnvironmentUnfit, TryLater
-from ftlab.paths import make_cache_dir
+from ftlab.paths import cache_dir, make_cache_dir
 from ftlab.starter.convert import convert
 
 NAME = "SmolLM2-135M-Instruct"
@@ -45,14 +45,19 @@ def fetch() -> Path:
         EnvironmentUnfit: no installer, a wrong file, or a cache that cannot be written.
         TryLater: the download failed; the message says how to place the file by hand.
     """
-    models = make_cache_dir("models")
-    folder = models / NAME
+    folder = location()
     if intact(folder):
         return folder
-    with _locked(models / f"{NAME}.lock"):
+    make_cache_dir("models")
+    with _locked(folder.with_name(f"{NAME}.lock")):
         if not intact(folder):
             _build(folder)
     return folder
+
+
+def location() -> Path:
+    """Where `fetch` puts the checkpoint."""
+    return cache_dir() / "models" / NAME
 
 
 def intact(folder: Path) -> bool:

@@ -61,7 +61,8 @@ def block_attention(
     Returns:
         [n, Hq, L, D] in q's dtype.
     """
-    result: Tensor = _BlockAttention.apply(q, k, v, _Rule(scale, window, softcap))
+    rule = _Rule(scale, window, softcap)
+    result: Tensor = _BlockAttention.apply(q, k, v, rule)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -24,7 +24,7 @@ class FrozenWeight(Protocol):
 
 def frozen_linear(x: Tensor, weight: FrozenWeight) -> Tensor:
     """x [T, K] times the transposed weight [N, K]: [T, N] in x's dtype."""
-    result: Tensor = _FrozenLinear.apply(x, weight)
+    result: Tensor = _FrozenLinear.apply(x, weight)  # type: ignore[no-untyped-call]
     return result
 
 

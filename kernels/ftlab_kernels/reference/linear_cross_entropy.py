@@ -88,7 +88,7 @@ def linear_cross_entropy(
     everything = trained.numel() == labels.numel()
     picked = hidden if everything else hidden.index_select(0, trained)
     targets = labels if everything else labels.index_select(0, trained)
-    losses: Tensor = _LinearCrossEntropy.apply(
+    losses: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         picked, weight, targets, softcap, logit_scale, label_smoothing, chunk
     )
     if everything:
@@ -113,8 +113,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         # fp16 keeps its gradients in range through the loss scale, which only backward knows.
         early = needs_hidden and not needs_weight and hidden.dtype != torch.float16
-        losses = torch.empty(len(labels), dtype=torch.promote_types(hidden.dtype, torch.float32),
-                             device=hidden.device)
+        losses = torch.empty(
+            len(labels),
+            dtype=torch.promote_types(hidden.dtype, torch.float32),
+            device=hidden.device,
+        )
         lse, slopes = torch.empty_like(losses), torch.empty_like(hidden) if early else None
         for part in _parts(len(labels), chunk):
             logits = head.logits(hidden[part])

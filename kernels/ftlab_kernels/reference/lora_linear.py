@@ -67,4 +67,5 @@ def weight_norm(weight: Weight, lora_a: Tensor, lora_b: Tensor, scaling: float) 
     """||W + s B A||_2 of every output feature, fp32 [N], without gradient."""
     dense = weight if isinstance(weight, Tensor) else weight.dequantise(lora_a.dtype)
     adapted = torch.addmm(dense.to(lora_a.dtype), lora_b, lora_a, alpha=scaling)
-    return torch.linalg.norm(adapted, dim=1)
+    norm: Tensor = torch.linalg.norm(adapted, dim=1)
+    return norm

@@ -6,7 +6,7 @@ Shazeer 2020, "GLU Variants Improve Transformer".
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:

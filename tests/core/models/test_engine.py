@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,7 +169,7 @@ def pack(lengths: list[int], vocab: int = 61) -> tuple[Tensor, Tensor, list[int]
 
 def padded_logits(model: nn.Module, ids: Tensor, bounds: list[int]) -> Tensor:
     """transformers' logits of the same sequences as one right-padded batch: [T, V]."""
-    spans = list(zip(bounds, bounds[1:], strict=False))
+    spans = list(itertools.pairwise(bounds))
     longest = max(end - start for start, end in spans)
     batch = torch.zeros(len(spans), longest, dtype=torch.int64)
     mask = torch.zeros_like(batch)
@@ -232,8 +233,7 @@ def test_packed_sequences_do_not_see_each_other(case: str) -> None:
     ids, positions, bounds, _ = pack(LENGTHS)
     together = decoder.hidden(ids, positions, bounds)
     alone = [
-        decoder.hidden(ids[a:b], positions[a:b], [0, b - a])
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        decoder.hidden(ids[a:b], positions[a:b], [0, b - a]) for a, b in itertools.pairwise(bounds)
     ]
     assert distance(together, torch.cat(alone)) < 1e-6
 

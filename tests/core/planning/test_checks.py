@@ -67,8 +67,7 @@ def test_what_was_recognised_is_decided(resolve: Resolve) -> None:
     assert made.decisions["data.chat_template"].reason == "the tokenizer's own"
     text = resolve(data={"format": "text"})
     assert text.config.data.train_on == "all"
-    assert made.config.data.chat_template == "tokenizer"
-    assert resolve(has_chat_template=False).config.data.chat_template == "chatml"
+    assert made.config.data.chat_template == "auto"
     with pytest.raises(ConfigError, match="the rows are plain text"):
         resolve(["data.chat_template=chatml"], data={"format": "text"})
 

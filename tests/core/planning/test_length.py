@@ -71,11 +71,11 @@ def test_packing(resolve: Resolve) -> None:
     packed = resolve()
     assert packed.config.data.packing is True
     assert "several fit beside each other" in packed.decisions["data.packing"].reason
-    budget = packed.config.train.micro_batch_size * 512  # type: ignore[operator]
+    budget = packed.config.train.micro_batch_size * 512
     assert packed.decided("token_budget") == budget
     even = resolve(data={"tokens": 1200 * 480})
     assert even.config.data.packing is False
     assert even.decided("token_budget") is None
     assert resolve(["data.packing=off"]).config.data.packing is False
     pairs = resolve(["method.kind=dpo"], data={"preference": True, "format": "preference"})
-    assert pairs.decided("token_budget") == pairs.config.train.micro_batch_size * 512 * 2  # type: ignore[operator]
+    assert pairs.decided("token_budget") == pairs.config.train.micro_batch_size * 512 * 2

@@ -110,5 +110,3 @@ def _notes(config: ModelConfig) -> tuple[str, ...]:
     return tuple(
         f"{key} {config[key]} of the model's config is not applied" for key in keys if config[key]
     )
-
-

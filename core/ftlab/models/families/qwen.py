@@ -36,9 +36,7 @@ def spec_2(config: ModelConfig) -> DecoderSpec:
 def spec_3(config: ModelConfig) -> DecoderSpec:
     """Qwen3: q and k normalised per head before RoPE."""
     bias = bool(config["attention_bias"])
-    return DecoderSpec(
-        **_common(config), family="qwen3", qk_norm=True, qkv_bias=bias, o_bias=bias
-    )
+    return DecoderSpec(**_common(config), family="qwen3", qk_norm=True, qkv_bias=bias, o_bias=bias)
 
 
 def _common(config: ModelConfig) -> dict[str, Any]:
