@@ -29,6 +29,7 @@ __all__ = [
     "MEMORY_TERMS", "PLAN_VERSION", "Decision", "Plan", "from_json", "render", "resolve", "to_json",
 ]  # fmt: skip
 
+SAMPLE_TOKENS = 64  # an answer generated as a sample, on average
 LOGS_BYTES = 32 * estimate.MIB  # events, ledger, samples and the batch index of a usual run
 
 
@@ -52,8 +53,8 @@ def resolve(config: RunConfig, facts: Facts) -> Plan:
     chosen = fit.decide_fit(draft, gpu, tokens, hardware.memory_budget(draft, gpu))
     hardware.check_packages(draft)
     course = steps.course(draft, tokens)
-    steps.decide_rhythm(draft, course.steps)
-    steps.check_course(draft, course)
+    steps.decide_rhythm(draft, course, tokens)
+    steps.check_course(draft, course, tokens)
     disk = _check_disk(draft, chosen)
     draft.raise_refusals()
     return _finish(draft, gpu, chosen, course, disk)
@@ -79,12 +80,18 @@ def _check_disk(draft: Draft, chosen: Fit) -> int:
 def _finish(draft: Draft, gpu: Gpu | None, chosen: Fit, course: Course, disk: int) -> Plan:
     config, facts = draft.config, draft.facts
     sequences = length.sequences_per_row(facts.data)
+    evaluated, predicted = _evaluated(draft, course)
     amount = timing.Amount(
         tokens=course.tokens,
         trained_tokens=course.trained_tokens,
         mean_length=course.tokens / max(1, course.row_visits * sequences),
         micro_batches=_micro_batches(chosen, course, config),
         reference_passes=1 if config.method.kind == "dpo" else 0,
+        evaluated_tokens=evaluated,
+        evaluated_trained_tokens=predicted,
+        generated_tokens=SAMPLE_TOKENS
+        * config.train.samples
+        * steps.evaluations(draft, course.steps),
     )
     return Plan(
         config=config,
@@ -103,6 +110,16 @@ def _finish(draft: Draft, gpu: Gpu | None, chosen: Fit, course: Course, disk: in
         version=PLAN_VERSION,
         hash=plan_hash(config, facts, draft.decisions),
     )
+
+
+def _evaluated(draft: Draft, course: Course) -> tuple[int, int]:
+    """Tokens and predicted tokens of all evaluations."""
+    evaluation, count = draft.facts.eval_data, steps.evaluations(draft, course.steps)
+    if evaluation is None:
+        return 0, 0
+    limit, overlong = int(draft.config.model.max_length), draft.config.data.overlong
+    _, tokens, predicted = steps.epoch_amounts(evaluation, limit, overlong)
+    return int(count * tokens), int(count * predicted)
 
 
 def _micro_batches(chosen: Fit, course: Course, config: RunConfig) -> int:

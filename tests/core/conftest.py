@@ -173,7 +173,8 @@ def fake_facts(
     )  # fmt: skip
     held_out = None
     if evaluation is not None:
-        held_out = dataclasses.replace(rows, rows=60, sha256="e" * 64, **evaluation)
+        own = {"rows": 60, "tokens": 12_000, "trained_tokens": 4_000, "sha256": "e" * 64}
+        held_out = dataclasses.replace(rows, **{**own, **evaluation})
     return Facts(
         dataclasses.replace(computer, **(machine or {})),
         dataclasses.replace(described, **changed),

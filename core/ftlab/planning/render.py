@@ -270,5 +270,6 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "trained tokens", number(plan.train_tokens)
     if plan.seconds:
         low, high = plan.seconds
-        yield "time", f"about {duration(low)} to {duration(high)} on {plan.decided('device')}"
+        more = ", evaluations included" if train.eval_every else ""
+        yield "time", f"about {duration(low)} to {duration(high)} on {plan.decided('device')}{more}"
     yield "disk", f"at most {size(plan.disk_bytes)}"

@@ -18,6 +18,8 @@ LEARNING_RATES = {  # (method, adapter) -> (value, reason)
     ("dpo", "none"): (5e-7, "usual for full DPO"),
 }
 EVALUATIONS = 5  # eval_every auto spreads about this many over the run
+EVALUATION_SHARE = 0.3  # of the training's operations that all evaluations may cost
+BACKWARD_FACTOR = 2  # a trained token costs at least this many evaluated ones
 SAVES = 10  # save_every auto likewise
 SAVE_AT_LEAST, SAVE_AT_MOST = 10, 500  # steps
 
@@ -88,15 +90,11 @@ def overlong_rows(data: DataFacts, length: int) -> int:
     return sum(rows for bound, rows in data.histogram if bound > length)
 
 
-def decide_rhythm(draft: Draft, steps: int) -> None:
+def decide_rhythm(draft: Draft, found: Course, length: int) -> None:
     """Choose eval_every and save_every, and turn samples off where nothing is evaluated."""
-    config = draft.config
+    steps = found.steps
     if draft.is_auto("train.eval_every"):
-        if has_eval(config):
-            every = max(1, math.ceil(steps / EVALUATIONS))
-            draft.decide("train.eval_every", every, f"about {EVALUATIONS} times in {steps} steps")
-        else:
-            draft.decide("train.eval_every", 0, "there is no evaluation data")
+        _decide_evaluations(draft, found, length)
     if draft.is_auto("train.save_every"):
         every = min(SAVE_AT_MOST, max(SAVE_AT_LEAST, math.ceil(steps / SAVES)), steps)
         reason = f"{math.ceil(steps / every)} checkpoint(s) in {steps} steps"
@@ -105,7 +103,28 @@ def decide_rhythm(draft: Draft, steps: int) -> None:
         draft.decide("train.samples", 0, "samples are made at evaluations, and there are none")
 
 
-def check_course(draft: Draft, found: Course) -> None:
+def _decide_evaluations(draft: Draft, found: Course, length: int) -> None:
+    """As many evaluations as are useful, and at most a share of the training's cost."""
+    evaluation, steps = draft.facts.eval_data, found.steps
+    if evaluation is None or not has_eval(draft.config):
+        draft.decide("train.eval_every", 0, "there is no evaluation data")
+        return
+    once = epoch_amounts(evaluation, length, draft.config.data.overlong)[1]
+    affordable = int(EVALUATION_SHARE * BACKWARD_FACTOR * found.tokens / max(1.0, once))
+    count = min(EVALUATIONS, max(1, affordable), steps)
+    reason = f"{count} time{'s' if count > 1 else ''} in {steps} steps"
+    if count < EVALUATIONS:
+        reason += f"; one evaluation is {once:,.0f} tokens, the whole training {found.tokens:,}"
+    draft.decide("train.eval_every", math.ceil(steps / count), reason)
+
+
+def evaluations(draft: Draft, steps: int) -> int:
+    """How often a run of that many steps is evaluated: every so often, and after the last step."""
+    every = int(draft.config.train.eval_every)
+    return math.ceil(steps / every) if every and draft.facts.eval_data is not None else 0
+
+
+def check_course(draft: Draft, found: Course, length: int) -> None:
     """Refuse or warn about what does not suit the number of steps."""
     config, steps = draft.config, found.steps
     warmup, batch = config.optim.warmup, config.train.batch_size
@@ -121,7 +140,22 @@ def check_course(draft: Draft, found: Course) -> None:
             f"train.batch_size {batch} is more than the {rows_of(found.rows, preference)} there "
             "are, so every step sees all of them"
         )
+    _check_evaluation(draft, found, length)
     for name in ("save_every", "eval_every"):
         every = getattr(config.train, name)
         if every > steps:
             draft.warnings.append(f"train.{name} {every} is more than the {steps} steps of the run")
+
+
+def _check_evaluation(draft: Draft, found: Course, length: int) -> None:
+    """Say it when evaluating takes longer than training."""
+    evaluation, count = draft.facts.eval_data, evaluations(draft, found.steps)
+    if evaluation is None or not count:
+        return
+    once = epoch_amounts(evaluation, length, draft.config.data.overlong)[1]
+    if count * once > BACKWARD_FACTOR * found.tokens:
+        times = "one evaluation" if count == 1 else f"{count} evaluations"
+        draft.warnings.append(
+            f"{times} of {rows_of(evaluation.rows, evaluation.preference)} take longer than the "
+            "training; raise train.eval_every, or lower data.eval_fraction"
+        )

@@ -40,6 +40,9 @@ class Amount:
     mean_length: float  # tokens of a sequence
     micro_batches: int
     reference_passes: int = 0  # forward passes of the frozen model over everything (DPO: 1)
+    evaluated_tokens: int = 0  # through the decoder in all evaluations, forward only
+    evaluated_trained_tokens: int = 0
+    generated_tokens: int = 0  # of samples, one after the other
 
 
 def operations(work: Work, amount: Amount) -> float:
@@ -54,15 +57,23 @@ def operations(work: Work, amount: Amount) -> float:
     again = forward if work.checkpointing else 0.0
     body = forward + backward + again + 6.0 * small + amount.reference_passes * forward
     heads = head * ((4.0 if work.full else 2.0) + amount.reference_passes)
-    return amount.tokens * body + amount.trained_tokens * heads
+    passes = 1 + amount.reference_passes
+    evaluation = passes * (
+        amount.evaluated_tokens * forward + amount.evaluated_trained_tokens * head
+    )
+    generation = amount.generated_tokens * (forward + head)
+    training = amount.tokens * body + amount.trained_tokens * heads
+    return training + evaluation + generation
 
 
 def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tuple[float, float]:
-    """Shortest and longest time of the training part, in seconds."""
+    """Shortest and longest time of training and evaluation, in seconds."""
     total = operations(work, amount)
     slow, fast = _speeds(work, machine, gpu)
     quick, long = GPU_LAYER_SECONDS if gpu is not None else CPU_LAYER_SECONDS
-    host = amount.micro_batches * work.spec.num_layers
+    evaluations = amount.evaluated_tokens // max(1, work.tokens)
+    passes = amount.micro_batches + evaluations // 3 + amount.generated_tokens // 3
+    host = passes * work.spec.num_layers
     return max(total / fast, host * quick), total / slow + host * long
 
 

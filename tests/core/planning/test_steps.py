@@ -78,6 +78,28 @@ def test_rhythm(resolve: Resolve) -> None:
     assert resolve(["train.max_steps=2000"]).config.train.save_every == 200
 
 
+def test_evaluations_cost_a_share_of_the_training(resolve: Resolve) -> None:
+    short = resolve([*EVAL, "train.max_steps=3", "train.batch_size=4"], evaluation={})
+    assert short.config.train.eval_every == 3
+    reason = short.decisions["train.eval_every"].reason
+    assert "1 time in 3 steps; one evaluation is" in reason
+    some = resolve(EVAL, evaluation={"rows": 300, "tokens": 60_000})
+    assert 15 < some.config.train.eval_every < 75  # type: ignore[operator]
+
+
+def test_evaluations_are_part_of_the_time(resolve: Resolve) -> None:
+    seldom = resolve([*EVAL, "train.eval_every=75"], evaluation={})
+    often = resolve([*EVAL, "train.eval_every=1", "train.samples=0"], evaluation={})
+    assert seldom.seconds is not None
+    assert often.seconds is not None
+    assert often.seconds[0] > 2 * seldom.seconds[0]
+    assert not seldom.warnings
+    assert any("75 evaluations of 60 rows take longer than" in w for w in often.warnings)
+    pairs = {"preference": True, "format": "preference"}
+    dpo = resolve([*EVAL, "method.kind=dpo"], evaluation=pairs, data=pairs)
+    assert dpo.seconds is not None
+
+
 def test_warm_up_must_leave_steps(resolve: Resolve) -> None:
     with pytest.raises(ConfigError, match="75 steps of warm-up leave nothing of 75 steps"):
         resolve(["optim.warmup=75"])
