@@ -36,7 +36,8 @@ def said(run: Run, kind: str) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, str]:
     paths = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+    ours = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **ours, "CUDA_VISIBLE_DEVICES": ""}  # a GPU does not survive a fork
 
 
 def test_a_finished_run_has_said_everything(
