@@ -2,9 +2,9 @@
 
     python kill_driver.py RUN_DIR KILLS
 
-Forking after the imports makes a trial take a second instead of ten. An instant is counted in events
-of the child (steps, checkpoints) and a few milliseconds more, so it does not depend on how busy the
-machine is. Prints {"killed": n}; the exit code is that of the last child.
+Forking after the imports makes a trial take a second instead of ten. An instant is counted in
+events of the child (steps, checkpoints) and a few milliseconds more, so it does not depend on how
+busy the machine is. Prints {"killed": n}; the exit code is that of the last child.
 """
 
 from __future__ import annotations

@@ -227,9 +227,7 @@ def test_a_stop_request_saves_and_the_rest_is_the_same(
     assert train_run(run, resume=True)[1] == 0
     assert run.ledger_path.read_bytes() == straight.ledger_path.read_bytes()
     exported = "adapter/adapter_model.safetensors"
-    assert (run.export_dir / exported).read_bytes() == (
-        straight.export_dir / exported
-    ).read_bytes()
+    assert (run.export_dir / exported).read_bytes() == (straight.export_dir / exported).read_bytes()
 
 
 @pytest.mark.parametrize("during", ["step", "save"])
@@ -307,6 +305,4 @@ def test_killed_at_random_instants_it_equals_a_straight_run(
     assert first_difference(straight.ledger_path, run.ledger_path) is None
     assert run.ledger_path.read_bytes() == straight.ledger_path.read_bytes()
     exported = "adapter/adapter_model.safetensors"
-    assert (run.export_dir / exported).read_bytes() == (
-        straight.export_dir / exported
-    ).read_bytes()
+    assert (run.export_dir / exported).read_bytes() == (straight.export_dir / exported).read_bytes()
