@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ftlab.data import formats
 from ftlab.data.canonical import Canonical, Plain, PlainPair, converter
 from ftlab.data.encode import Encoded, Encoder
+from ftlab.data.hashing import repeated, row_hashes
 from ftlab.data.messages import Skipped, WrongType
 from ftlab.data.rows import Row, Table
 from ftlab.data.tokens import StoreWriter, TokenStore
@@ -22,6 +23,7 @@ from ftlab.schema import DataSection
 
 _BATCH = 512  # rows that are tokenised at once
 
+Array = npt.NDArray[Any]
 Convert = Callable[[Mapping[str, Any] | None], Canonical]
 
 
@@ -37,7 +39,7 @@ def build(
     fmt = formats.detect(table.columns, table.first, section, method)
     convert = converter(fmt, as_chat=section.chat_template != "auto")
     skipped: Counter[str] = Counter()
-    seen: list[bytes] = []
+    seen: list[Array] = []
     plain = 0
     with StoreWriter(folder, preference=fmt.name == "preference") as writer:
         for canonical in _canonical(table, convert):
@@ -45,15 +47,14 @@ def build(
             done = encoder.encode(canonical)
             usable = [row for row in done if isinstance(row, Encoded)]
             skipped.update(str(row) for row in done if isinstance(row, Skipped))
-            seen += [_digest(row) for row in usable]
-            _append(writer, usable)
-        if not seen:
+            seen.append(_append(writer, usable))
+        if not any(map(len, seen)):
             raise _nothing(table, skipped)
         return writer.finish(
             format=fmt.name,
             format_reason=fmt.reason + _joined(fmt, plain, encoder),
             skipped=dict(sorted(skipped.items())),
-            duplicates=len(seen) - len(set(seen)),
+            duplicates=repeated(seen),
             template=encoder.describe_template(),
             template_text=encoder.template.text,
         )
@@ -79,20 +80,15 @@ def _one(table: Table, convert: Convert, row: Row, number: int) -> Canonical | S
         raise DataError([Problem("data.source", f"{where}: {error}")]) from None
 
 
-def _append(writer: StoreWriter, rows: Sequence[Encoded]) -> None:
-    if rows:
-        writer.append(
-            np.concatenate([row.tokens for row in rows]),
-            np.concatenate([row.marks for row in rows]),
-            np.array([row.lengths for row in rows], np.int64),
-            np.array([row.key for row in rows], np.uint64),
-        )
-
-
-def _digest(row: Encoded) -> bytes:
-    """Identity of a row, to count rows that are repeated."""
-    parts = row.tokens.tobytes() + np.array(row.lengths, np.int64).tobytes()
-    return hashlib.blake2b(parts, digest_size=8).digest()
+def _append(writer: StoreWriter, rows: Sequence[Encoded]) -> Array:
+    """Write rows; their hashes, uint64 [rows]."""
+    if not rows:
+        return np.zeros(0, np.uint64)
+    tokens = np.concatenate([row.tokens for row in rows])
+    marks = np.concatenate([row.marks for row in rows])
+    lengths = np.array([row.lengths for row in rows], np.int64)
+    writer.append(tokens, marks, lengths, np.array([row.key for row in rows], np.uint64))
+    return row_hashes(tokens, lengths)
 
 
 def _joined(fmt: formats.Format, plain: int, encoder: Encoder) -> str:

@@ -25,6 +25,7 @@ TEMPLATE_DATE = date(2024, 7, 26)  # the date that Llama 3's own templates print
 _FOLDER = Path(__file__).parent / "templates"
 _SPAN = ("\ue0f0ftlab-begin\ue0f1", "\ue0f0ftlab-end\ue0f1")  # private-use characters
 _TAG = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
+_DATE = re.compile(r"strftime_now\(\s*(['\"])([^'\"]*)\1\s*\)")
 _TOOL = {
     "type": "function",
     "function": {
@@ -112,6 +113,7 @@ class Renderer:
     template: Template
     done: set[str] = field(default_factory=set)  # what had to be changed to fit, for people
     has_generation: bool = False
+    _text: str = ""
     _marked: str = ""
     _system: bool = True
     _tools: bool = True
@@ -119,8 +121,11 @@ class Renderer:
     _tool_role: bool = True
 
     def __post_init__(self) -> None:
-        self._marked = _TAG.sub(_span_marker, self.template.text)
-        self.has_generation = self._marked != self.template.text
+        self._text = _DATE.sub(_fixed_date, self.template.text)
+        if self._text != self.template.text:
+            self.done.add(f"the date it prints is fixed to {TEMPLATE_DATE.isoformat()}")
+        self._marked = _TAG.sub(_span_marker, self._text)
+        self.has_generation = self._marked != self._text
         plain = [_say("user", "probe_user"), _say("assistant", "probe_answer")]
         try:
             shown = self.render(plain)
@@ -144,7 +149,7 @@ class Renderer:
 
         Raises Skipped where the template refuses the dialogue.
         """
-        return self._apply(self.template.text, messages, tools, prompt)
+        return self._apply(self._text, messages, tools, prompt)
 
     def render_spans(
         self, messages: Sequence[Message], tools: list[Any] | None = None
@@ -202,10 +207,6 @@ class Renderer:
     ) -> str:
         from jinja2.exceptions import TemplateError
 
-        extra: dict[str, Any] = {}
-        if "strftime_now" in text:
-            self.done.add(f"the date it prints is fixed to {TEMPLATE_DATE.isoformat()}")
-            extra["strftime_now"] = TEMPLATE_DATE.strftime
         try:
             shown = self.tokenizer.apply_chat_template(
                 list(messages),
@@ -213,7 +214,6 @@ class Renderer:
                 chat_template=text,
                 add_generation_prompt=prompt,
                 tokenize=False,
-                **extra,
             )
         except (
             TemplateError,
@@ -284,6 +284,12 @@ def _span_marker(match: re.Match[str]) -> str:
     left, end, right = match.groups()
     mark = _SPAN[1 if end else 0]
     return f"{{%{left} if true %}}{{{{ '{mark}' }}}}{{% endif {right}%}}"
+
+
+def _fixed_date(match: re.Match[str]) -> str:
+    """The date that a call of `strftime_now` with a constant format gives, as a constant."""
+    quote, form = match.groups()
+    return quote + TEMPLATE_DATE.strftime(form) + quote
 
 
 def _calls_as_text(turn: Message) -> str:

@@ -1,6 +1,6 @@
-"""The hash of an optimizer step: which tokens it trains on, whatever the layout.
+"""Hashes of rows and of optimizer steps: which tokens are trained on, whatever the layout.
 
-First 8 bytes (little-endian) of sha256 over, for the step's rows in rising store order and cut at
+The hash of a step: first 8 bytes (little-endian) of sha256 over, for the step's rows in rising store order and cut at
 max_length: the tokens (int32) of all sequences, then their marks (uint8), then their lengths
 (int64). A preference row has the sequences prompt + chosen, then prompt + rejected.
 """
@@ -77,3 +77,31 @@ def _pieces(bounds: Array, lengths: Array) -> Array:
     begins = np.stack([bounds[:, 0], bounds[:, 1], bounds[:, 0], bounds[:, 2]], axis=1)
     sizes = np.stack([prompt, lengths - prompt], axis=2).reshape(len(bounds), 4)
     return np.stack([begins, sizes], axis=2)
+
+
+def row_hashes(tokens: Array, lengths: Array) -> Array:
+    """64-bit hash of each row's tokens and segment lengths, to find rows that are repeated.
+
+    Args:
+        tokens: int32 [n], rows one after the other.
+        lengths: int64 [rows, K], tokens of each segment.
+
+    Returns:
+        uint64 [rows].
+    """
+    lengths = np.ascontiguousarray(lengths, np.int64)
+    bounds = offsets(lengths.sum(axis=1))
+    ids, sides = np.ascontiguousarray(tokens).data, lengths.ravel().data
+    width = lengths.shape[1]
+    found = np.empty(len(lengths), np.uint64)
+    for row in range(len(lengths)):
+        digest = hashlib.blake2b(ids[bounds[row] : bounds[row + 1]], digest_size=8)
+        digest.update(sides[row * width : (row + 1) * width])
+        found[row] = int.from_bytes(digest.digest(), "little")
+    return found
+
+
+def repeated(hashes: list[Array]) -> int:
+    """How many rows equal an earlier one, from pieces of `row_hashes`."""
+    together = np.concatenate([np.zeros(0, np.uint64), *hashes])
+    return len(together) - len(np.unique(together))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -108,8 +109,18 @@ def _explain(
             "give the data as JSONL, CSV or Parquet",
         )
     if "onfig" in text and isinstance(error, ValueError):
-        return _data("data.subset", f"got {subset!r}: {' '.join(text.split())}")
+        return _subset(source, subset, text)
     return _data(setting, f"{source} cannot be opened: {type(error).__name__}: {text}")
+
+
+def _subset(source: str, subset: str | None, text: str) -> DataError:
+    """The error for a missing or unknown configuration; `text` ends with a list of those known."""
+    listed = re.findall(r"\[(['\"].*?)\]", text)
+    known = ", ".join(re.findall(r"['\"]([^'\"]+)['\"]", listed[-1])) if listed else text
+    cached = " in the cache" if "cache" in text else ""
+    if subset is None:
+        return _data("data.subset", f"{source} has several: {known}", "set data.subset to one")
+    return _data("data.subset", f"{source} has no {subset!r}{cached}; it has {known}")
 
 
 def _meant(nearest: str) -> str:

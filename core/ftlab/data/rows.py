@@ -2,16 +2,19 @@
 
 JSON lines travel through `datasets` as text lines and are parsed here, since its JSON reader turns
 strings that look like dates into dates, fills missing keys of nested objects with nulls, and
-differs between versions. CSV cells stay the text they are. Whatever fails names file and line.
+differs between versions. So do CSV rows, each cell the text it is. Whatever fails names file and
+line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import gzip
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,10 +66,10 @@ class Table:
 
     def where(self, row: Row, number: int) -> str:
         """Where a row stands: file and line where that can be found, else its number from 1."""
-        if self._json and row is not None:
-            for file in self.located.files:
-                for line, text in enumerate(_lines(file), 1):
-                    if _same(text, row):
+        if row is not None:
+            for file in self.located.files if self._json else ():
+                for line, found in _numbered(file, self.located.kind):
+                    if found == row:
                         return f"{file.name}, line {line}"
         return f"{self.located.name}, row {number} of {self.located.split}"
 
@@ -96,10 +99,13 @@ def read(located: Located, work: Path) -> Table:
         except DataError:
             raise
         except Exception as error:
+            if "corresponds to no data" in str(error):
+                raise _data(f"{located.describe()} has no rows") from None
             raise _unreadable(located, error) from error
-    table = Table(located, data, json_lines=located.kind == "json")
-    if not len(table) or (located.kind == "json" and not table.first and not _any_row(table)):
-        raise DataError([Problem("data.source", f"{located.describe()} has no rows")])
+    lines = located.kind in ("json", "csv")
+    table = Table(located, data, json_lines=lines)
+    if not len(table) or (lines and not any(batch for batch in table.batches(_SEEN))):
+        raise _data(f"{located.describe()} has no rows")
     return table
 
 
@@ -124,19 +130,21 @@ def _load(datasets: Any, located: Located, work: Path) -> Any:
     if located.folder is not None:
         return _load_saved(datasets, located)
     name = located.split.partition("[")[0].strip()
-    options: dict[str, Any] = {}
     files, kind = list(located.files), located.kind
     if kind == "json":
         files, kind = [_as_lines(file, work) for file in files], "text"
-    if kind == "text":
-        options["encoding"] = "utf-8-sig"
     if kind == "csv":
-        options = _csv_options(datasets, files)
+        header = _csv_header(files)
+        files, kind = [_csv_as_lines(file, header, work) for file in files], "text"
+    options: dict[str, Any] = {}
+    if kind == "text":
+        features = datasets.Features({"text": datasets.Value("string")})
+        options = {"encoding": "utf-8-sig", "features": features}
     return datasets.load_dataset(
         kind,
         data_files={name: [str(file.resolve()) for file in files]},
         split=located.split,
-        cache_dir=str(work / "arrow"),
+        cache_dir=str(work / f"arrow-{located.identity[:16]}"),
         **options,
     )
 
@@ -163,11 +171,7 @@ def _as_lines(file: Path, work: Path) -> Path:
     rows = _whole(file)
     if rows is None:
         return file  # broken lines: reading them says which
-    work.mkdir(parents=True, exist_ok=True)
-    copy = work / f"{len(list(work.iterdir()))}.jsonl"
-    with copy.open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
-    return copy
+    return _copy(map(json.dumps, rows), work)
 
 
 def _whole(file: Path) -> list[Any] | None:
@@ -193,24 +197,52 @@ def _whole(file: Path) -> list[Any] | None:
     return list(value)
 
 
-def _csv_options(datasets: Any, files: list[Path]) -> dict[str, Any]:
-    """Every cell as text, empty cells as empty text: nothing is guessed."""
-    separator = "\t" if ".tsv" in files[0].suffixes else ","
-    headers = []
-    for file in files:
-        with _open(file, newline="") as stream:
-            headers.append(next(csv.reader(stream, delimiter=separator), []))
+def _csv_as_lines(file: Path, header: list[str], work: Path) -> Path:
+    """A CSV file as JSON lines in `work`: every cell the text it is, nothing is guessed."""
+
+    def lines() -> Iterator[str]:
+        for number, cells in _csv_rows(file):
+            if len(cells) != len(header):
+                raise _data(
+                    f"{file}, line {number}: {len(cells)} cells, but the header has {len(header)}"
+                )
+            yield json.dumps(dict(zip(header, cells, strict=True)))
+
+    return _copy(lines(), work)
+
+
+def _csv_header(files: Sequence[Path]) -> list[str]:
+    """Column names of CSV files, which must agree."""
+    headers = [next((cells for _, cells in _csv_rows(file, skip=0)), []) for file in files]
     repeated = sorted({name for name in headers[0] if headers[0].count(name) > 1})
     if repeated:
         raise _data(f"{files[0]}: column {', '.join(map(repr, repeated))} appears twice")
     if any(header != headers[0] for header in headers):
         raise _data(f"the CSV files of {files[0].parent} have different columns")
-    return {
-        "sep": separator,
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,
-        "features": datasets.Features({name: datasets.Value("string") for name in headers[0]}),
-    }
+    return headers[0]
+
+
+def _csv_rows(file: Path, skip: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a CSV file after `skip` rows; blank lines are left out."""
+    separator = "\t" if ".tsv" in [suffix.lower() for suffix in file.suffixes] else ","
+    limit = csv.field_size_limit(1 << 30)  # a cell may hold a whole document
+    try:
+        with _open(file, newline="") as stream:
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            rows = ((reader.line_num, cells) for cells in reader if cells)
+            yield from itertools.islice(rows, skip, None)
+    except csv.Error as error:
+        raise _data(f"{file}, line {reader.line_num}: not valid CSV: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _copy(lines: Iterable[str], work: Path) -> Path:
+    work.mkdir(parents=True, exist_ok=True)
+    copy = work / f"{sum(1 for _ in work.iterdir())}.jsonl"
+    with copy.open("w", encoding="utf-8") as out:
+        out.writelines(line + "\n" for line in lines)
+    return copy
 
 
 def _open(file: Path, newline: str | None = None) -> IO[str]:
@@ -248,15 +280,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _same(text: str, row: dict[str, Any]) -> bool:
-    try:
-        return bool(json.loads(text) == row)
-    except ValueError:
-        return False
-
-
-def _any_row(table: Table) -> bool:
-    return any(batch for batch in table.batches(_SEEN))
+def _numbered(file: Path, kind: str) -> Iterator[tuple[int, Any]]:
+    """(line number, row) of a file of JSON lines or CSV; lines that cannot be read are left out."""
+    if kind == "csv":
+        header = _csv_header([file])
+        for number, cells in _csv_rows(file):
+            yield number, dict(zip(header, cells, strict=False))
+        return
+    for number, text in enumerate(_lines(file), 1):
+        with contextlib.suppress(ValueError):
+            yield number, json.loads(text)
 
 
 def _unreadable(located: Located, error: Exception) -> FtlabError:

@@ -39,6 +39,7 @@ _SPLIT_WORDS = {
 }
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SPLIT_NAME = re.compile(r"\s*(\w+(?:[.-]\w+)*)\s*(\[[^\]]*\])?\s*")
+_WITH_SPLIT = re.compile(r"(.+?):(\w[\w.\[\]:%+-]*)")
 _EVAL_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test")
 
 
@@ -98,7 +99,8 @@ def locate(
     except OSError as error:
         raise _problem(setting, f"{source} cannot be read: {error.strerror or error}") from error
     except DataError as error:
-        raise DataError([Problem(setting, p.message, p.hint) for p in error.problems]) from error
+        problems = [Problem(p.path or setting, p.message, p.hint) for p in error.problems]
+        raise DataError(problems) from error
     if not _HUB_ID.fullmatch(source) or _extension(path)[0] in KINDS:
         raise _problem(setting, *_missing(source, path))
     builder = hub.open_builder(source, subset, setting, _nearest(path))
@@ -111,9 +113,9 @@ def eval_split(source: str, *, subset: str | None, split: str) -> tuple[str, str
     Without a split, the first of validation, dev, eval and test that exists, else `split`.
     """
     whole = Path(source).expanduser()
-    if ":" in source and not whole.exists():
-        source, _, chosen = source.rpartition(":")
-        return source, chosen
+    named = _WITH_SPLIT.fullmatch(source)
+    if named and not whole.exists():
+        return named.group(1), named.group(2)
     names = split_names(source, subset=subset)
     found = next((name for name in _EVAL_SPLITS if name in names), None)
     if found is None:
@@ -129,7 +131,7 @@ def split_names(source: str, *, subset: str | None = None) -> list[str]:
         if saved is not None:
             return list(saved)
         if not _has_card(path, subset):
-            return list(_by_split(_data_files(path)))
+            return list(_by_split(path, _data_files(path)))
     elif path.is_file() or glob.glob(str(path)) or not _HUB_ID.fullmatch(source):
         return ["train"]
     return hub.split_names(hub.open_builder(source, subset, "data.eval_source", ""))
@@ -178,7 +180,7 @@ def _locate_folder(source: str, path: Path, subset: str | None, split: str) -> L
     if _has_card(path, subset):
         builder = hub.open_builder(str(path), subset, "data.source", "")
         return _locate_builder(source, builder, split, revision="")
-    splits = _by_split(_data_files(path))
+    splits = _by_split(path, _data_files(path))
     check_split(split, list(splits), source)
     kind = _common_kind([file for name in base_splits(split) for file in splits[name]])
     chosen = {name: splits[name] for name in dict.fromkeys(base_splits(split))}
@@ -249,11 +251,12 @@ def _data_files(folder: Path) -> list[Path]:
     return files
 
 
-def _by_split(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by the split that a word in the name, or in the folder's name, tells."""
+def _by_split(root: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files by the split that a word in the name, or in a folder's name below `root`, tells."""
     splits: dict[str, list[Path]] = {}
     for file in files:
-        words = [re.findall(r"[a-z]+", part.lower()) for part in (file.name, file.parent.name)]
+        parts = reversed(file.relative_to(root).parts)
+        words = [re.findall(r"[a-z]+", part.lower()) for part in parts]
         names = (
             split
             for part in words

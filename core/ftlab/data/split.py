@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ftlab.data.hashing import repeated, row_hashes
 from ftlab.data.tokens import StoreWriter, TokenStore, row_chunks
 from ftlab.errors import DataError, Problem
 
@@ -47,7 +48,11 @@ def held_out(keys: Array, fraction: float) -> Array:
 
 
 def copy_rows(store: TokenStore, chosen: Array, path: Path, **meta: Any) -> TokenStore:
-    """Write a store with the rows where `chosen` (bool [R]) is true, in their order."""
+    """Write a store with the rows where `chosen` (bool [R]) is true, in their order.
+
+    `meta` is what its meta.json says besides; `duplicates` in it is counted anew.
+    """
+    seen = []
     with StoreWriter(path, preference=store.preference) as writer:
         for begin, end in row_chunks(store.rows):
             part = chosen[begin:end]
@@ -56,10 +61,8 @@ def copy_rows(store: TokenStore, chosen: Array, path: Path, **meta: Any) -> Toke
             bounds = np.asarray(store.rows[begin:end])
             kept = np.repeat(part, bounds[:, -1] - bounds[:, 0])
             span = slice(int(bounds[0, 0]), int(bounds[-1, -1]))
-            writer.append(
-                store.tokens[span][kept],
-                store.trained[span][kept],
-                np.diff(bounds, axis=1)[part],
-                np.asarray(store.keys[begin:end])[part],
-            )
-        return writer.finish(**meta)
+            tokens, lengths = store.tokens[span][kept], np.diff(bounds, axis=1)[part]
+            keys = np.asarray(store.keys[begin:end])[part]
+            writer.append(tokens, store.trained[span][kept], lengths, keys)
+            seen.append(row_hashes(tokens, lengths))
+        return writer.finish(**{**meta, "duplicates": repeated(seen)})

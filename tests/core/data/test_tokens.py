@@ -67,7 +67,7 @@ def test_the_hash_is_of_the_contents_not_of_the_folder_or_the_pieces(tmp_path: P
 
 
 def vars_of(store: TokenStore) -> dict[str, np.ndarray]:
-    return {"tokens": store.tokens, "trained": store.trained, "rows": store.rows}
+    return {name: getattr(store, name) for name in ("tokens", "trained", "rows", "keys")}
 
 
 def test_files_are_plain_npy_and_mapped(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_files_are_plain_npy_and_mapped(tmp_path: Path) -> None:
         store.tokens[0] = 9
 
 
-@pytest.mark.parametrize("name", ["tokens.npy", "trained.npy", "rows.npy"])
+@pytest.mark.parametrize("name", ["tokens.npy", "trained.npy", "rows.npy", "keys.npy"])
 def test_a_truncated_file_is_noticed(tmp_path: Path, name: str) -> None:
     sft_store(tmp_path, [(list(range(100)), [0] + [1] * 99)])
     data = (tmp_path / name).read_bytes()
