@@ -99,10 +99,18 @@ def _store(path: Path, preference: bool, rows: int) -> TokenStore:
 def plan_of(small_model: Path, stores: dict[str, TokenStore]) -> Callable[..., Plan]:
     """Maker of plans: `plan_of("sft", max_steps=12, adapter={"r": 4}, ...)`.
 
-    Keywords are settings of the train section; adapter, optim, model, method and memory take dicts.
+    Keywords are settings of the train section; adapter, optim, model, method, memory and data take
+    dicts; device and compute (the dtype) are decisions.
     """
 
-    def make(kind: str = "sft", *, held_out: bool = True, **settings: Any) -> Plan:
+    def make(
+        kind: str = "sft",
+        *,
+        held_out: bool = True,
+        device: str = "cpu",
+        compute: str = "fp32",
+        **settings: Any,
+    ) -> Plan:
         sections = {
             name: settings.pop(name, {})
             for name in ("adapter", "optim", "model", "method", "memory", "data")
@@ -115,9 +123,9 @@ def plan_of(small_model: Path, stores: dict[str, TokenStore]) -> Callable[..., P
             _data_facts(stores[f"{kind}-eval"]) if held_out else None,
         )
         decisions = {
-            "device": Decision("cpu", "test"),
-            "compute_dtype": Decision("fp32", "test"),
-            "loss_scaling": Decision(False, "test"),
+            "device": Decision(device, "test"),
+            "compute_dtype": Decision(compute, "test"),
+            "loss_scaling": Decision(compute == "fp16", "test"),
         }
         steps = config.train.max_steps or 1
         return Plan(

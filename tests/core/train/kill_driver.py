@@ -2,13 +2,13 @@
 
     python kill_driver.py RUN_DIR KILLS
 
-Forking after the imports makes a trial take a second instead of ten. Prints {"killed": n}; the exit
-code is that of the last child.
+Forking after the imports makes a trial take a second instead of ten. An instant is counted in
+events of the child (steps, checkpoints) and a few milliseconds more, so it does not depend on how
+busy the machine is. Prints {"killed": n}; the exit code is that of the last child.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -24,7 +24,9 @@ import transformers.models.llama.modeling_llama  # noqa: F401
 import ftlab.train.build  # noqa: F401
 from ftlab.train.__main__ import main
 
-LONGEST = 1.5  # seconds until a kill
+MOST_EVENTS = 5
+LONGEST_REST = 0.03  # seconds after the last awaited event
+PATIENCE = 60.0
 
 
 def child(run: Path) -> int:
@@ -40,23 +42,35 @@ def child(run: Path) -> int:
     return pid
 
 
-def trial(run: Path, seconds: float) -> bool:
-    """Whether a trainer was killed after `seconds`; False when it was done before."""
-    pid = child(run)
-    time.sleep(seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status)
+def lines_after(path: Path, offset: int) -> int:
+    """Lines of `path` that end behind byte `offset`."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read().count(b"\n")
+
+
+def trial(run: Path, events: int, rest: float) -> bool:
+    """Kill a trainer `rest` seconds after it wrote `events` events; whether it still lived."""
+    path = run / "events.jsonl"
+    offset = path.stat().st_size if path.exists() else 0
+    pid, deadline = child(run), time.monotonic() + PATIENCE
+    while lines_after(path, offset) < events and time.monotonic() < deadline:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.001)
+    time.sleep(rest)
+    os.kill(pid, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 def drive(run: Path, kills: int) -> int:
-    """Kill until the wanted number is reached, however far the run is; then let it finish."""
+    """Kill that often, then let it finish."""
     torch.set_num_threads(1)
-    numbers, killed = random.Random(run.name), 0
-    while killed < kills:
-        limit = LONGEST if killed < kills // 2 else LONGEST / 3
-        killed += trial(run, numbers.uniform(0.0, limit))
+    numbers, killed = random.Random(f"{kills} {run.name}"), 0
+    for _ in range(kills):
+        killed += trial(run, numbers.randint(0, MOST_EVENTS), numbers.uniform(0, LONGEST_REST))
     _, status = os.waitpid(child(run), 0)
     print(json.dumps({"killed": killed}))
     return os.waitstatus_to_exitcode(status)
