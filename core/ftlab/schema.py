@@ -145,7 +145,9 @@ class DataSection:
         examples=("chatml", "templates/mine.jinja"),
     )
     eval_source: str | None = setting(
-        None, "Separate evaluation data, same shape as source.", examples=("data/eval.jsonl",)
+        None,
+        "Separate evaluation data, same shape as source; SOURCE:SPLIT chooses a split.",
+        examples=("data/eval.jsonl", "openai/gsm8k:test"),
     )
     eval_fraction: float = setting(
         0.0,

@@ -29,18 +29,20 @@ _SEEN = 200  # rows whose keys make the list of columns
 
 
 class Table:
-    """The rows of one split. `columns` are those of the first rows, in their order."""
+    """The rows of one split.
+
+    Attributes:
+        columns: names, in the order in which they are first seen.
+        first: some rows from the beginning.
+    """
 
     def __init__(self, located: Located, data: Any, *, json_lines: bool) -> None:
         self.located = located
         self._data = data
         self._json = json_lines
-        self.first: list[Row] = []
-        for batch in self.batches(_SEEN):
-            self.first = batch
-            break
-        names = [name for row in self.first if row is not None for name in row]
-        self.columns = list(dict.fromkeys(names)) if json_lines else list(data.column_names)
+        self.first = next((batch for batch in self.batches(_SEEN) if batch), [])
+        # A key may appear far down (tools, system), so that every line is looked at.
+        self.columns = list(self._keys() if json_lines else data.column_names)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -73,6 +75,14 @@ class Table:
                         return f"{file.name}, line {line}"
         return f"{self.located.name}, row {number} of {self.located.split}"
 
+    def _keys(self) -> dict[str, None]:
+        """Keys of all rows. Raises DataError for a line that is not a JSON object."""
+        found: dict[str, None] = {}
+        for batch in self.batches(_SEEN):
+            for row in batch:
+                found.update(dict.fromkeys(row or ()))
+        return found
+
     def _parse(self, line: str) -> Row:
         try:
             row = json.loads(line)
@@ -104,7 +114,7 @@ def read(located: Located, work: Path) -> Table:
             raise _unreadable(located, error) from error
     lines = located.kind in ("json", "csv")
     table = Table(located, data, json_lines=lines)
-    if not len(table) or (lines and not any(batch for batch in table.batches(_SEEN))):
+    if not table.first:
         raise _data(f"{located.describe()} has no rows")
     return table
 

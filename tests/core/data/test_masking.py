@@ -190,6 +190,24 @@ def test_an_answer_that_is_not_shown_is_skipped(tiny: Tiny) -> None:
         Masker(chat).spans(CHAT)
 
 
+def test_dialogues_that_a_template_takes_only_whole(tiny: Tiny) -> None:
+    """It refuses a dialogue cut before its last answer, and tool results without a call."""
+    text = tiny("qwen3").chat_template
+    strict = (
+        "{%- for m in messages %}"
+        "{%- if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
+        "{{ raise_exception('no call') }}{%- endif %}{%- endfor %}"
+        "{%- if add_generation_prompt and messages[-1].role == 'tool' %}"
+        "{{ raise_exception('no answer') }}{%- endif %}"
+    )
+    chat = Renderer(tiny("qwen3"), Template(strict + text, "test"))
+    shown, spans = Masker(chat).spans(CALLS)
+    assert [shown[begin:end] for begin, end in spans] == [
+        '\n<tool_call>\n{"name": "w", "arguments": {"c": "x"}}\n</tool_call><|im_end|>',
+        "It is 4.<|im_end|>",
+    ]
+
+
 def test_no_end_of_turn_token_is_said(tiny: Tiny) -> None:
     chat = Renderer(tiny("endless"), resolve(tiny("endless")))
     Masker(chat)

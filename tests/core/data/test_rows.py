@@ -151,9 +151,13 @@ def test_malformed_lines_name_file_and_number(
 def test_malformed_lines_far_down_are_found(tmp_path: Path, table: Any) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text('{"text": "x"}\n' * 1500 + "{\n")
-    found = table(path)
     with pytest.raises(DataError, match=r"bad.jsonl, line 1501: not valid JSON"):
-        rows_of(found)
+        table(path)
+
+
+def test_keys_that_only_late_rows_have_are_columns(write_rows: Write, table: Any) -> None:
+    path = write_rows("a.jsonl", [{"text": "x"}] * 900 + [{"text": "y", "system": "s"}])
+    assert table(path).columns == ["text", "system"]
 
 
 def test_other_broken_files(tmp_path: Path, table: Any) -> None:
