@@ -29,7 +29,7 @@ EQUIPPED := $(DEV_DONE)
 endif
 
 # uv takes seconds where pip takes minutes, but may not know this machine's certificates or index,
-# which pip does: then the system's certificates are tried, then pip. None may choose a version.
+# which pip does: so the system's certificates, then uv's own, then pip. None may choose a version.
 UV := $(TOOLS)/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,7 +40,7 @@ QUIET := $(shell [ -t 2 ] || echo --quiet)
 by_uv = $(UV) pip $(1) $(QUIET) --python $(VENV)/bin/python --require-hashes $(2)
 by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps --require-hashes \
 	-r $(lastword $(2))
-put = { [ -x $(UV) ] && { $(by_uv) || UV_SYSTEM_CERTS=1 $(by_uv); }; } || \
+put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
 .PHONY: help setup demo test check gpu-test bench lock docs clean

@@ -106,6 +106,7 @@ def test_the_table(finished: Finished, capsys: pytest.CaptureFixture[str]) -> No
     demo.tell(args, finished.run, files, before, after)  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "0.0% (0 of 8)  " in printed
+    assert max(map(len, printed.split("where")[0].splitlines())) <= 80
     assert "100.0% (8 of 8)" in printed
     assert str(finished.run.export_dir / "adapter") in printed
     command = next(line for line in printed.splitlines() if "ftrun train" in line).split()
