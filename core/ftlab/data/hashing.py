@@ -1,8 +1,9 @@
 """Hashes of rows and of optimizer steps: which tokens are trained on, whatever the layout.
 
-The hash of a step: first 8 bytes (little-endian) of sha256 over, for the step's rows in rising store order and cut at
-max_length: the tokens (int32) of all sequences, then their marks (uint8), then their lengths
-(int64). A preference row has the sequences prompt + chosen, then prompt + rejected.
+The hash of a step: first 8 bytes (little-endian) of sha256 over, for the step's rows in rising
+store order and cut at max_length: the tokens (int32) of all sequences, then their marks (uint8),
+then their lengths (int64). A preference row has the sequences prompt + chosen, then prompt +
+rejected.
 """
 
 from __future__ import annotations
