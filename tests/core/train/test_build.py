@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,23 @@ def test_a_finished_run_resumed_exports_again(
     (run.export_dir / "adapter" / "adapter_model.safetensors").unlink()
     assert train_run(run, resume=True)[1] == 0
     assert fingerprint(run) == before
+
+
+def test_a_signal_during_the_reference_pass_leaves_before_the_first_step(
+    plan_of: Callable[..., Plan], train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = build.precomputed
+
+    def hit(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(build, "precomputed", hit)
+    run, code = train_run(plan_of(**VARIANTS["dpo full"]))
+    assert code == 130
+    assert not list(run.checkpoints_dir.iterdir())
+    monkeypatch.undo()
+    assert train_run(run, resume=True)[1] == 0
 
 
 def test_token_totals_survive_a_resume(
