@@ -62,7 +62,7 @@ def inject(model: nn.Module, adapter: AdapterSection, spec: DecoderSpec, seed: i
         use_dora=adapter.use_dora,
         modules_to_save=list(adapter.modules_to_save) or None,
         # A tied head and embedding stay one tensor, whichever of them is named.
-        ensure_weight_tying=spec.tied_embeddings and bool(adapter.modules_to_save),
+        ensure_weight_tying=spec.tied_embeddings and _names_head(adapter.modules_to_save),
     )
     with torch.random.fork_rng(devices=[]), _quiet():
         wrapped = get_peft_model(model, config)
@@ -158,6 +158,10 @@ def _unknown(path: str, names: Iterable[str], modules: set[str]) -> list[Problem
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             problems.append(Problem(path, f"the model has no module {name!r}", hint))
     return problems
+
+
+def _names_head(names: Iterable[str]) -> bool:
+    return any(name.rpartition(".")[2] in ("lm_head", "embed_tokens") for name in names)
 
 
 def _tied(adapter: AdapterSection, spec: DecoderSpec) -> list[Problem]:

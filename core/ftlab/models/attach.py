@@ -94,8 +94,19 @@ class _Binder:
             self._embedding(root, prefix),
             tuple(self._block(i, layers[i], f"{prefix}layers.{i}.") for i in range(found)),
             self._norm(root, "norm", prefix),
-            self._projection(self.causal, "lm_head", "", self.spec.num_layers * _LAYER_SITES),
+            self._head(),
         )
+
+    def _head(self) -> Projection:
+        head = self._projection(self.causal, "lm_head", "", self.spec.num_layers * _LAYER_SITES)
+        if head.tuned.bias is not None:
+            raise EnvironmentUnfit("lm_head has a bias, which the engine does not compute")
+        if head.lora is not None and (head.lora.dropout or head.lora.magnitude is not None):
+            raise EnvironmentUnfit(
+                "lm_head carries LoRA with dropout or DoRA, which the engine does not compute; "
+                "train it whole through modules_to_save"
+            )
+        return head
 
     def _block(self, index: int, layer: nn.Module, prefix: str) -> Block:
         spec = self.spec

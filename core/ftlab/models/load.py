@@ -1,7 +1,7 @@
 """Loading: weights in the wanted precision, the tokenizer, the spec, and the adapter beside it.
 
 The Hugging Face class that transformers itself has for the architecture is always used, so model
-code from a repository never runs; `trust_remote_code` reaches the tokenizer only.
+code of a repository never runs for it; `trust_remote_code` reaches the tokenizer only.
 """
 
 from __future__ import annotations
@@ -150,11 +150,13 @@ def _weights(
 ) -> Any:
     """The Hugging Face model; refused if a tensor is missing or has another shape."""
     arguments: dict[str, Any] = {"dtype": DTYPES.get(precision, compute_dtype)}
-    if precision in _QUANTISED:
+    if precision in _QUANTISED or device != "cpu":
+        arguments["device_map"] = {"": device}
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None:  # its own settings hold, but for the dtype it computes in
+        stored["bnb_4bit_compute_dtype"] = str(compute_dtype).removeprefix("torch.")
+    elif precision in _QUANTISED:
         arguments["quantization_config"] = _bitsandbytes(precision, compute_dtype)
-        arguments["device_map"] = {"": device}
-    elif device != "cpu":
-        arguments["device_map"] = {"": device}
     try:
         with _quiet():
             model, report = transformers.AutoModelForCausalLM.from_pretrained(

@@ -129,7 +129,7 @@ def _shards(folder: Path) -> list[str]:
         return []
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EnvironmentUnfit(f"{path} is not an index of weights: {error!r}") from error
     return sorted(set(files))
 

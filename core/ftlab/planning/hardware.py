@@ -77,8 +77,10 @@ def decide_compute(draft: Draft, gpu: Gpu | None) -> None:
         compute, reason = native, why
     elif gpu is None and precision != "fp32" and not _cpu_has(draft, precision):
         compute, reason = "fp32", f"the CPU has no native {precision}; weights are held in it"
+        full = draft.config.adapter.kind == "none"
+        effect = "only sets the dtype of the result" if full else "only saves memory"
         draft.warnings.append(
-            f"model.precision {precision} on this CPU only saves memory: products run in fp32"
+            f"model.precision {precision} on this CPU {effect}: products run in fp32"
         )
     else:
         compute, reason = precision, "model.precision says so"

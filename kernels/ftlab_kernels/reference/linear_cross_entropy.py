@@ -53,8 +53,7 @@ class _Head:
         slope = logits.sub_(lse[:, None]).exp_()
         if self.smoothing:
             slope -= self.smoothing / logits.shape[1]
-        hit = torch.full_like(lse, self.smoothing - 1)
-        slope.scatter_add_(1, labels[:, None], hit[:, None])
+        slope[torch.arange(len(labels), device=labels.device), labels] += self.smoothing - 1
         if bend is not None:
             slope *= bend
         return slope if self.scale == 1 else slope.mul_(self.scale)

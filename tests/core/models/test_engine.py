@@ -334,3 +334,23 @@ def test_step_rng_depends_on_every_part() -> None:
     }
     assert len(keys) == 16
     assert StepRng(3, 4, 5).key(6) == StepRng(3, 4, 5).key(6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", ["llama", "qwen2-window", "gemma2", "gemma3", "phi3-long"])
+def test_gpu_equals_cpu_and_repeats_bit_for_bit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        results = []
+        for device in ("cpu", "cuda", "cuda"):
+            decoder = attach(build(case).to(device))
+            ids, positions, bounds, labels = pack([300, *LENGTHS])
+            hidden = decoder.hidden(ids, positions, bounds, checkpointing=device == "cuda")
+            grads = gradients(decoder.token_loss(hidden, labels).sum(), decoder)
+            results.append({name: grad.cpu() for name, grad in grads.items()})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    cpu, first, second = results
+    assert_close(first, cpu, 1e-4)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -261,7 +261,7 @@ def test_no_rope_layers_must_cover_every_layer() -> None:
     ],
 )
 def test_unknown_architecture_names_the_supported_ones(config: dict[str, Any]) -> None:
-    with pytest.raises(EnvironmentUnfit, match="LlamaForCausalLM.*SmolLM3ForCausalLM"):
+    with pytest.raises(EnvironmentUnfit, match=r"LlamaForCausalLM.*SmolLM3ForCausalLM"):
         find(config)
 
 

@@ -49,6 +49,8 @@ def test_16_bit_weights_on_the_cpu(resolve: Resolve) -> None:
     assert held.decided("compute_dtype") == "fp32"
     assert any("only saves memory" in warning for warning in held.warnings)
     assert resolve(["model.precision=fp16"]).decided("loss_scaling") is False
+    full = resolve(["model.precision=bf16", "adapter.kind=none"])
+    assert any("only sets the dtype of the result" in warning for warning in full.warnings)
     native = resolve(["model.precision=bf16"], machine={"cpu_bf16": True})
     assert native.decided("compute_dtype") == "bf16"
 
