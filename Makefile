@@ -28,16 +28,20 @@ READY := $(SETUP_DONE)
 EQUIPPED := $(DEV_DONE)
 endif
 
-# uv takes seconds where pip takes minutes; pip alone does it too. Neither may choose a version.
+# uv takes seconds where pip takes minutes, but may not know this machine's certificates or index,
+# which pip does: so the system's certificates, then uv's own, then pip. None may choose a version.
 UV := $(TOOLS)/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export PYTHONSAFEPATH := 1
 unexport PYTHONPATH
-put = if [ -x $(UV) ]; then $(UV) pip $(1) --quiet --python $(VENV)/bin/python --require-hashes $(2); \
-	else $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet --no-deps --require-hashes \
-	    -r $(lastword $(2)); fi
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+by_uv = $(UV) pip $(1) $(QUIET) --python $(VENV)/bin/python --require-hashes $(2)
+by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps --require-hashes \
+	-r $(lastword $(2))
+put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
+	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
 .PHONY: help setup demo test check gpu-test bench lock docs clean
 

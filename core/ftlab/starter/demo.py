@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,13 +159,23 @@ def tell(
         result = {"before": before["score"], "after": after["score"], "rows": before["rows"]}
         common.put_json({"kind": "result", **result, **places}, indent=None)
         return
-    rows = [("exact match", _share(before), _share(after)), *_examples(before, after)]
-    print(common.table(("held-out rows", "before", "after"), rows))
+    scores = ("exact match", _share(before), _share(after))
+    print(common.table(("held-out rows", "before", "after"), [scores]))
+    for old, new in list(zip(before["answers"], after["answers"], strict=True))[:2]:
+        print(
+            f"\n{old['prompt']}\n  before  {_short(old['text'])}\n  after   {_short(new['text'])}"
+        )
     print("\n" + common.table(("where", ""), [(name, str(path)) for name, path in places.items()]))
     print(
         "\nTrain your own model or data with the same settings (a hub id or a local path each):\n"
-        f"  ftrun train {os.path.relpath(run.config_path)} --model NAME --data SOURCE"
+        f"  {_ftrun()} train {os.path.relpath(run.config_path)} --model NAME --data SOURCE"
     )
+
+
+def _ftrun() -> str:
+    """How this ftrun is called from here."""
+    called = Path(sys.argv[0])
+    return "ftrun" if shutil.which("ftrun") or called.name != "ftrun" else os.path.relpath(called)
 
 
 def judge(before: float, after: float) -> None:
@@ -179,11 +191,6 @@ def _share(result: dict[str, Any]) -> str:
     return f"{result['score']:.1%} ({result['correct']} of {result['rows']})"
 
 
-def _examples(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
-    pairs = list(zip(before["answers"], after["answers"], strict=True))[:2]
-    return [(_short(b["prompt"], 60), _short(b["text"]), _short(a["text"])) for b, a in pairs]
-
-
-def _short(text: str, length: int = 44) -> str:
+def _short(text: str, length: int = 70) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= length else flat[: length - 3] + "..."

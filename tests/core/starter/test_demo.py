@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ftlab import cli, config, yamltext
 from ftlab.errors import ConfigError, FtlabError, VerdictNegative
 from ftlab.run import Run
-from ftlab.starter import demo
+from ftlab.starter import data, demo
 
 ROOT = Path(__file__).resolve().parents[3]
 FEW = ["--set", "train.max_steps=2", "--set", "adapter.r=4"]
+
+
+@dataclass
+class Finished:
+    """A demo that was run: its run, what it printed on stdout, what it narrated."""
+
+    run: Run
+    lines: list[dict[str, Any]]
+    narration: str
 
 
 @pytest.fixture
@@ -49,22 +63,55 @@ def test_prepare_gives_what_the_recipe_names(
     assert Path(recipe.data.source).is_file()
 
 
-def test_the_whole_way(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = cli.main(["demo", "--runs-dir", str(tmp_path), "--name", "first", *FEW])
-    printed = capsys.readouterr()
-    assert code == 0, printed.err
-    run = Run.find("first", tmp_path)
+@pytest.fixture(scope="module")
+def finished(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One demo of two steps and eight held-out rows, all of it real, as JSON."""
+    out, err, root = io.StringIO(), io.StringIO(), tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FTLAB_CACHE", str(tiny_cache))
+        patch.setattr(data, "HELD_OUT_ROWS", 8)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.main(["demo", "--json", "--runs-dir", str(root), "--name", "first", *FEW])
+    assert code == 0, err.getvalue()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    return Finished(Run.find("first", root), lines, err.getvalue())
+
+
+def test_the_whole_way(finished: Finished) -> None:
+    """Plan, score, run, score: everything lies where the result says."""
+    run, result = finished.run, finished.lines[-1]
     assert run.liveness() == "done"
-    for place in (run.path, run.export_dir / "adapter", run.manifest_path):
-        assert str(place) in printed.out
-        assert place.exists()
-    assert "0.0% (0 of 64)" in printed.out
-    assert "One row as it is trained" in printed.err  # the plan
+    assert "One row as it is trained" in finished.narration  # the plan
+    assert finished.narration.index("before: asking") < finished.narration.index("after: asking")
+    assert (result["before"], result["after"], result["rows"]) == (0.0, 0.0, 8)
+    for name in ("run", "adapter", "manifest", "answers", "model", "data"):
+        assert Path(result[name]).exists(), name
     saved = json.loads((run.path / "exact_match.json").read_text())
-    assert len(saved["before"]["answers"]) == len(saved["after"]["answers"]) == 64
-    command = next(line for line in printed.out.splitlines() if "ftrun train" in line).split()
-    again = config.load(command[2])  # the config it names trains other data as it stands
-    assert again.data.source.endswith("train.jsonl")
+    assert len(saved["before"]["answers"]) == len(saved["after"]["answers"]) == 8
+    assert config.load(run.config_path).data.source == result["data"]
+
+
+def test_json_is_the_run_its_events_and_the_result(finished: Finished) -> None:
+    kinds = [line["kind"] for line in finished.lines]
+    assert kinds[0] == "run"
+    assert kinds[-2:] == ["exit", "result"]
+    assert kinds.count("step") == 2
+
+
+def test_the_table(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    before = json.loads((finished.run.path / "exact_match.json").read_text())["before"]
+    after = {**before, "score": 1.0, "correct": 8}
+    args = SimpleNamespace(json=False)
+    files = data.Files(*[Path("train.jsonl")] * 4)
+    demo.tell(args, finished.run, files, before, after)  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert "0.0% (0 of 8)  " in printed
+    assert max(map(len, printed.split("where")[0].splitlines())) <= 80
+    assert "100.0% (8 of 8)" in printed
+    assert str(finished.run.export_dir / "adapter") in printed
+    command = next(line for line in printed.splitlines() if "ftrun train" in line).split()
+    assert Path(command[2]).samefile(finished.run.config_path)
+    assert command[3:] == ["--model", "NAME", "--data", "SOURCE"]
 
 
 @pytest.mark.parametrize("argv", [["--nam"], ["--set", "optim.learning_rat=1"]])
@@ -93,23 +140,7 @@ def test_a_missed_result_is_a_negative_verdict(before: float, after: float) -> N
     demo.judge(0.30, 0.85)
 
 
-def test_json_ends_with_the_result(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = {"score": 0.5, "correct": 32, "rows": 64, "answers": []}
-    monkeypatch.setattr(demo, "score", lambda *_: found)
-    assert cli.main(["demo", "--json", "--runs-dir", str(tmp_path), *FEW]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    kinds = [line["kind"] for line in lines]
-    assert kinds[0] == "run"
-    assert kinds[-1] == "result"
-    assert kinds.count("step") == 2
-    assert (lines[-1]["before"], lines[-1]["rows"]) == (0.5, 64)
-
-
 def test_a_score_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
     decision = SimpleNamespace(value="cpu")
     plan = SimpleNamespace(
         facts=SimpleNamespace(model=SimpleNamespace(path=str(tmp_path))),

