@@ -40,7 +40,10 @@ def optimizer(
     """
     groups = parameter_groups(parameters, weight_decay)
     if name == "adamw":
-        return AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=False)
+        # On a GPU one fused update takes 2 ms where 448 separate ones take 50 (an 8B model's LoRA);
+        # each is element-wise, so each repeats its bits.
+        fused = all(parameter.is_cuda for parameter in parameters.values())
+        return AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=fused)
     if name == "adamw_8bit":
         made: Optimizer = _bitsandbytes().AdamW8bit(groups, lr=0.0, betas=betas, eps=eps)
         return made
@@ -98,16 +101,18 @@ def load_state_tensors(
             raise FtlabError(f"the checkpoint's optimizer state has an unknown parameter {name!r}")
         parameter = parameters[name]
         state = optimizer.state[parameter]
-        state[entry] = _placed(value, parameter)
+        state[entry] = _placed(value, parameter, bool(optimizer.defaults.get("fused")))
         if value.dtype == torch.uint8:  # quantised: state1 is read through qmap1, state2 qmap2
             table = entry.replace("state", "qmap")
             tables[table] = tables[table].to(parameter.device)
             state[table] = tables[table]
 
 
-def _placed(value: Tensor, parameter: Parameter) -> Tensor | int:
-    if value.dim() == 0:  # step counts: an int for bitsandbytes, a CPU tensor for torch
-        return int(value) if value.dtype == torch.int64 else value.clone()
+def _placed(value: Tensor, parameter: Parameter, fused: bool) -> Tensor | int:
+    if value.dtype == torch.int64:  # bitsandbytes counts steps in an int
+        return int(value)
+    if value.dim() == 0 and not fused:  # torch counts them on the CPU, unless fused
+        return value.clone()
     return value.to(parameter.device, copy=True)
 
 

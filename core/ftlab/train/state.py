@@ -64,6 +64,10 @@ class TrainState:
         """Whether an adapter is trained, rather than every weight."""
         return hasattr(self.model, "peft_config")
 
+    def nbytes(self) -> int:
+        """Bytes that `hash` reads once every state exists: fp32 weights and two moments each."""
+        return sum(12 * parameter.numel() for parameter in self.parameters.values())
+
     def hash(self) -> bytes:
         """First 16 bytes of the sha256 of every trained tensor and all optimizer state."""
         digest = hashlib.sha256()

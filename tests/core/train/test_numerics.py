@@ -31,6 +31,17 @@ def test_norm_and_clipping_equal_torch() -> None:
         torch.testing.assert_close(ours, parameter.grad)
 
 
+@pytest.mark.gpu
+def test_norm_on_a_gpu_is_repeatable_and_right() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    shapes = [(63, 5), (1000,), (1,), (4096, 16), (14336, 16)]
+    gradients = [torch.randn(shape, generator=numbers) for shape in shapes]
+    on_gpu = [grad.cuda() for grad in gradients]
+    norms = {global_norm(on_gpu).item() for _ in range(5)}
+    assert len(norms) == 1
+    assert norms.pop() == pytest.approx(global_norm(gradients).item(), rel=1e-6)
+
+
 def test_norm_does_not_overflow_fp32() -> None:
     assert global_norm([torch.full((4,), 1e30)]).item() == pytest.approx(2e30)
     assert global_norm([]).item() == 0
