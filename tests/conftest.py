@@ -7,6 +7,7 @@ sets, the lack is a failure instead.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 # The first optimizer step imports torch's compiler, which would start a pool of idle processes.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+# A shell that starts the tests in the background ignores Ctrl-C, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def lacking(reason: str) -> None:
