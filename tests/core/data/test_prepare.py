@@ -169,7 +169,7 @@ def test_several_processes_at_once(
         worker.start()
     found = {answers.get(timeout=120) for _ in workers}
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
         assert worker.exitcode == 0
     assert len(found) == 1
     assert len(stores(cache)) == 1
