@@ -25,7 +25,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # The first optimizer step imports torch's compiler, which would start a pool of idle processes.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
-# A shell that starts the tests in the background ignores Ctrl-C, and every child would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C; children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
