@@ -43,7 +43,6 @@ LIGHT = (
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.
 WHOLE = {
-    "core/data/test_real_data.py": "formats, masking and batches together, on the shared data",
     "core/test_architecture.py": "the rules of the house",
     "core/test_house.py": "locks, recipes and text of the repository",
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ftlab import child
 from ftlab.data import prepare
 from ftlab.data.tokens import TokenStore
 from ftlab.errors import DataError, EnvironmentUnfit
@@ -148,12 +150,17 @@ def test_what_killed_builders_left_goes_after_a_day(
     assert len(stores(cache)) == 2
 
 
-def _prepare_there(path: str, tokenizer: str, cache: str, answers: Any) -> None:
-    from transformers import PreTrainedTokenizerFast
-
-    loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-    facts = prepare.prepare_store(DataSection(source=path), loaded, cache_dir=Path(cache))
-    answers.put(facts.sha256)
+# A program, not a function for multiprocessing: its child would have to import this test.
+PREPARE_THERE = """
+import sys
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast
+from ftlab.data import prepare
+from ftlab.schema import DataSection
+source, tokenizer, cache = sys.argv[1:]
+loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+print(prepare.prepare_store(DataSection(source=source), loaded, cache_dir=Path(cache)).sha256)
+"""
 
 
 def test_several_processes_at_once(
@@ -161,16 +168,13 @@ def test_several_processes_at_once(
 ) -> None:
     tiny("qwen3").save_pretrained(tmp_path / "tokenizer")
     path = write_rows("rows.jsonl", ROWS * 30)
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    arguments = (str(path), str(tmp_path / "tokenizer"), str(cache), answers)
-    workers = [context.Process(target=_prepare_there, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    found = {answers.get(timeout=120) for _ in workers}
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
+    command = [sys.executable, "-c", PREPARE_THERE, path, tmp_path / "tokenizer", cache]
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child.environment())
+        for _ in range(2)
+    ]
+    found = {worker.communicate(timeout=180)[0] for worker in workers}
+    assert [worker.returncode for worker in workers] == [0, 0]
     assert len(found) == 1
     assert len(stores(cache)) == 1
 
