@@ -73,8 +73,9 @@ def killed_run(args: argparse.Namespace, work: Path, seconds: float) -> tuple[Ru
     instants = random.Random(args.seed)
     run, kills = start(args, work, "killed"), 0
     while True:
-        # Some attempts die while they load, most of them in or between steps.
-        deadline = time.monotonic() + instants.uniform(0.05, 0.6) * seconds
+        # Some attempts die while they load, others in or between steps. Short enough that all the
+        # kills come before the last step: an attempt gets a quarter of the run at most.
+        deadline = time.monotonic() + instants.uniform(0.02, 0.25) * seconds
         while run.liveness() == "running" and (kills >= args.kills or time.monotonic() < deadline):
             time.sleep(POLL)
         if run.liveness() != "running":
@@ -86,6 +87,8 @@ def killed_run(args: argparse.Namespace, work: Path, seconds: float) -> tuple[Ru
         print(f"killed at step {run.status().step}", file=sys.stderr)
         ftrun("resume", str(run.path), "--detach", cwd=work)
     demand(run)
+    if kills < args.kills:
+        sys.exit(f"the run ended after {kills} of {args.kills} kills: nothing is proven")
     return run, kills
 
 
