@@ -34,9 +34,9 @@ def main() -> int:
     print(f"working in {work}", file=sys.stderr)
     ftrun("demo", "--prepare", str(work / "starter"), cwd=work)
     straight = [straight_run(args, work, f"straight-{number}") for number in (1, 2)]
-    killed, kills = killed_run(args, work, straight[0][1])
+    killed = killed_run(args, work, *straight[0])
     rows = [("straight 1", straight[0][0], 0), ("straight 2", straight[1][0], 0),
-            ("killed and resumed", killed, kills)]  # fmt: skip
+            ("killed and resumed", killed, args.kills)]  # fmt: skip
     print(f"{'run':<20} {'kills':>5}  {'steps':>5}  {'ledger':<16}  adapter")
     for name, run, count in rows:
         last = ledger.read(run.ledger_path)[-1].step
@@ -68,28 +68,36 @@ def straight_run(args: argparse.Namespace, work: Path, name: str) -> tuple[Run, 
     return run, time.monotonic() - began
 
 
-def killed_run(args: argparse.Namespace, work: Path, seconds: float) -> tuple[Run, int]:
-    """A run that is killed `args.kills` times and resumed each time."""
+def killed_run(args: argparse.Namespace, work: Path, straight: Run, seconds: float) -> Run:
+    """A run that is killed `args.kills` times, spread over all its steps, and resumed each time.
+
+    Each kill waits for a step drawn from the whole run and then for up to two more steps' time, so
+    that it falls into loading, a step, or a checkpoint.
+    """
     instants = random.Random(args.seed)
-    run, kills = start(args, work, "killed"), 0
-    while True:
-        # Some attempts die while they load, others in or between steps. Short enough that all the
-        # kills come before the last step: an attempt gets a quarter of the run at most.
-        deadline = time.monotonic() + instants.uniform(0.02, 0.25) * seconds
-        while run.liveness() == "running" and (kills >= args.kills or time.monotonic() < deadline):
+    steps = ledger.read(straight.ledger_path)[-1].step
+    targets = sorted(instants.randrange(steps) for _ in range(args.kills))
+    run = start(args, work, "killed")
+    for target in targets:
+        while run.liveness() == "running" and done(run) < target:
             time.sleep(POLL)
-        if run.liveness() != "running":
-            break
+        time.sleep(instants.uniform(0, 2) * seconds / steps)
         process = run.process()
-        if process is not None:
-            os.kill(process.pid, signal.SIGKILL)
-        kills += 1
-        print(f"killed at step {run.status().step}", file=sys.stderr)
+        if run.liveness() != "running" or process is None:
+            sys.exit(f"the run ended before the kill at step {target}: nothing is proven")
+        os.kill(process.pid, signal.SIGKILL)
+        print(f"killed after step {done(run)}", file=sys.stderr)
         ftrun("resume", str(run.path), "--detach", cwd=work)
+    while run.liveness() == "running":
+        time.sleep(POLL)
     demand(run)
-    if kills < args.kills:
-        sys.exit(f"the run ended after {kills} of {args.kills} kills: nothing is proven")
-    return run, kills
+    return run
+
+
+def done(run: Run) -> int:
+    """Steps in the ledger, which is written as they end."""
+    records = ledger.read(run.ledger_path) if run.ledger_path.exists() else []
+    return records[-1].step if records else 0
 
 
 def start(args: argparse.Namespace, work: Path, name: str) -> Run:
