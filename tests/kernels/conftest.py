@@ -35,7 +35,7 @@ def _cuda(config: pytest.Config) -> bool:
     return config.stash[CUDA]
 
 
-@pytest.fixture()
+@pytest.fixture
 def interpret(device: str) -> Iterator[None]:
     """The test runs every kernel: interpreted on the CPU, compiled where there is a GPU."""
     from ftlab_kernels import dispatch
@@ -47,13 +47,13 @@ def interpret(device: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture()
+@pytest.fixture
 def device(request: pytest.FixtureRequest) -> str:
     """Where the tensors of a kernel's test lie."""
     return "cuda" if not INTERPRETING and _cuda(request.config) else "cpu"
 
 
-@pytest.fixture()
+@pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh memory holds NaN (integers: a pattern): what a kernel leaves unwritten shows."""
     import torch

@@ -46,7 +46,7 @@ def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_require_raises_and_off_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    with dispatch.using("require"), pytest.raises(KernelUnavailable, match="rope: .*on the CPU"):
+    with dispatch.using("require"), pytest.raises(KernelUnavailable, match=r"rope: .*on the CPU"):
         choose("rope", torch.zeros(2))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with dispatch.using("off"):

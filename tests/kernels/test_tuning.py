@@ -42,7 +42,7 @@ def test_the_cpu_has_capability_0() -> None:
 
 
 def test_a_missing_table_names_those_that_exist() -> None:
-    with pytest.raises(KeyError, match="no tuning table missing.json"):
+    with pytest.raises(KeyError, match=r"no tuning table missing\.json"):
         tuning.table("missing")
 
 
