@@ -1,8 +1,9 @@
 """Where sequences lie on the token axis, and the tables of tiles that attention's kernels walk.
 
-A *segment* is a run of tokens; `prefix` names the earlier segment that it continues. The kernels see
-*spans*: a prompt and its first continuation are one plain causal span, every further continuation
-is a span of its own that also sees the prompt. So the work is the true number of visible pairs.
+A *segment* is a run of tokens; `prefix` names the earlier segment that it continues. The kernels
+see *spans*: a prompt and its first continuation are one plain causal span, every further
+continuation is a span of its own that also sees the prompt. So the work is the true number of
+visible pairs.
 
 A tile is one row of eight ints: first row, span start, span end, prefix start, prefix length,
 and for keys the rows of further continuations (start, end) and the end of what these may see.
@@ -101,11 +102,13 @@ class Layout:
 
     def positions(self) -> Tensor:
         """int32 [T] on the device: the place of each token in its own sequence."""
-        return self._once("positions", lambda: self._moved(_positions(self)))
+        held: Tensor = self.once("positions", lambda: self._moved(_positions(self)))
+        return held
 
     def tiles(self, block: int) -> Tiles:
         """The tables for tiles of `block` rows."""
-        return self._once(block, lambda: self._tiles(block))
+        held: Tiles = self.once(block, lambda: self._tiles(block))
+        return held
 
     def load(self, other: Layout) -> None:
         """Copy another batch's tables into this layout's buffers, for a captured graph.
@@ -124,9 +127,11 @@ class Layout:
 
     def flops(self, heads: int, head_dim: int, window: int | None = None) -> int:
         """Floating-point operations of the two products of a forward pass; backward has five."""
-        return 4 * heads * head_dim * sum(_pairs(n, self.before(i), window) for i, n in enumerate(self.lengths))
+        pairs = sum(_pairs(n, self.before(i), window) for i, n in enumerate(self.lengths))
+        return 4 * heads * head_dim * pairs
 
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made at the first call with this key."""
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
@@ -138,7 +143,9 @@ class Layout:
             for row in range(span.start, span.end, block):
                 read = row < span.shared
                 readers = span.readers if read else (0, 0)
-                rows.append((row, span.start, span.end, span.prefix[0], before, *readers, span.shared))
+                rows.append(
+                    (row, span.start, span.end, span.prefix[0], before, *readers, span.shared)
+                )
                 queries.append(before + min(row + block, span.end) - span.start)
                 keys.append(span.end - row + readers[1] - readers[0])
         size = len(rows)
