@@ -8,7 +8,7 @@ import pytest
 import torch
 from aot import CAPABILITIES, SHARED_LIMIT, compile_many
 from attention_formula import NAMES, PACKS, bounds, pack, tensors, truth
-from attention_jobs import CASES, DTYPES, jobs
+from attention_jobs import CASES, jobs, spills_much
 
 from ftlab_kernels.attention_backward import _key_kernel, _query_kernel, attention_backward
 from ftlab_kernels.attention_forward import attention_forward
@@ -82,7 +82,7 @@ def test_writes_slices_of_one_buffer(device: str) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_fits_every_card(op: str, capability: int) -> None:
     listed = jobs(op, KERNELS[op], capability)
-    assert len(listed) == len(CASES) * len(DTYPES[capability])
+    assert len(listed) == len(CASES) + 1
     for job, compiled in zip(listed, compile_many(listed), strict=True):
         assert compiled.shared_bytes <= SHARED_LIMIT[capability], job
-        assert compiled.spills <= 512 if job.constexprs["D"] <= 128 else True, (job, compiled)
+        assert not spills_much(job, compiled.spills), (job, compiled)
