@@ -28,7 +28,9 @@ def main() -> int:
     args = parser.parse_args()
     unknown = set(args.ops) - set(names)
     if unknown:
-        parser.error(f"no such operator: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(
+            f"no such operator: {', '.join(sorted(unknown))}; there are {', '.join(names)}"
+        )
     if not torch.cuda.is_available():
         print("benchmarks of kernels need a CUDA device; there is none", file=sys.stderr)
         return 3

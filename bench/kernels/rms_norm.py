@@ -95,4 +95,6 @@ def residual(bench: Bench, T: int, H: int) -> None:
             g, h, weight, rstd, grad_residual=res, need_weight_grad=True
         ),
     }
-    bench.compare("rms_norm + residual bwd", f"[{T}, {H}] bf16", make, backward, moved=4 * T * H * 2)
+    bench.compare(
+        "rms_norm + residual bwd", f"[{T}, {H}] bf16", make, backward, moved=4 * T * H * 2
+    )

@@ -44,7 +44,9 @@ def rows(bench: Bench) -> None:
         bench.compare("rope", case, make, peers, moved=moved)
         weight = torch.ones(D, dtype=torch.bfloat16, device="cuda")
         normed = compiled(
-            lambda q, k, cos=cos, sin=sin, w=weight: reference(q, k, cos, sin, q_weight=w, k_weight=w)
+            lambda q, k, cos=cos, sin=sin, w=weight: reference(
+                q, k, cos, sin, q_weight=w, k_weight=w
+            )
         )
         peers = {
             "ours": lambda q, k: rope_norm_forward(q, k, cos, sin, weight, weight, eps=1e-6),

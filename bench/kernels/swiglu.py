@@ -21,7 +21,9 @@ def rows(bench: Bench) -> None:
 
         def make(seed: int, T: int = T, width: int = width) -> tuple[Tensor, ...]:
             torch.manual_seed(seed)
-            return tuple(torch.randn(T, width, dtype=torch.bfloat16, device="cuda") for _ in range(3))
+            return tuple(
+                torch.randn(T, width, dtype=torch.bfloat16, device="cuda") for _ in range(3)
+            )
 
         forward = {
             "ours": lambda g, u, d: swiglu_forward(g, u),

@@ -82,7 +82,15 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
     absmax_code = dynamic_code().to(weight.device)
     indices, nested = _quantise_absmax(absmax - offset, absmax_code)
     return Nf4Weight(
-        packed, shape, code, indices, blocksize, absmax_code, nested, NESTED_BLOCKSIZE, float(offset)
+        packed,
+        shape,
+        code,
+        indices,
+        blocksize,
+        absmax_code,
+        nested,
+        NESTED_BLOCKSIZE,
+        float(offset),
     )
 
 
