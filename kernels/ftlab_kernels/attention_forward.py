@@ -118,7 +118,8 @@ def _forward_kernel(
     tl.store(p_lse + i_head.to(tl.int64) * T + i_first + o_m, (m_i + tl.log2(l_i)) * LN2, mask=m_m)
     p_out = p_o + i_first.to(tl.int64) * s_ot + i_head.to(tl.int64) * s_oh
     out = (acc / l_i[:, None]).to(p_o.dtype.element_ty)
-    tl.store(p_out + o_m[:, None] * s_ot + o_d[None, :], out, mask=m_m[:, None] & (o_d[None, :] < D))
+    m_out = m_m[:, None] & (o_d[None, :] < D)
+    tl.store(p_out + o_m[:, None] * s_ot + o_d[None, :], out, mask=m_out)
 
 # fmt: on
 
