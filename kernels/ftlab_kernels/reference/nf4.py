@@ -59,8 +59,8 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
     """Quantise a weight [N, K] as bitsandbytes does on the weight's device.
 
     Each block is divided by its largest magnitude, each value becomes the nearest code value. For
-    the 8-bit absmax bitsandbytes looks that up on the CPU in a table of 65,536 equal cells, so there
-    it is the value nearest to the cell's centre; on CUDA it searches the code itself.
+    the 8-bit absmax bitsandbytes looks that up on the CPU in a table of 65,536 equal cells, so
+    there it is the value nearest to the cell's centre; on CUDA it searches the code itself.
 
     Raises:
         ValueError: N K is no multiple of `blocksize`, or that is not a power of two from 32.
