@@ -111,7 +111,8 @@ def layer_norm_forward(
     layer_norm_forward_kernel[(-(-T // config["ROWS"]),)](
         x, x if residual is None else residual, weight, weight if bias is None else bias, y, h,
         mean, rstd, T, row_stride(x), 0 if residual is None else row_stride(residual),
-        row_stride(y), row_stride(h), eps, BIAS=bias is not None, RESIDUAL=residual is not None, H=H,
+        row_stride(y), row_stride(h), eps, BIAS=bias is not None,
+        RESIDUAL=residual is not None, H=H,
         BLOCK=width(H), **config,
     )  # fmt: skip
     return y, h, mean, rstd

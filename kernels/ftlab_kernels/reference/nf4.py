@@ -72,7 +72,7 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
         )
     code = torch.tensor(CODE, dtype=torch.float32, device=weight.device)
     flat = weight.detach().reshape(-1)
-    chunks = [_quantise(part, code, blocksize) for part in flat.split(CHUNK)]
+    chunks = [_quantise(part, code, blocksize) for part in torch.split(flat, CHUNK)]
     packed = torch.cat([chunk[0] for chunk in chunks]).unsqueeze(1)
     absmax = torch.cat([chunk[1] for chunk in chunks])
     shape = (weight.shape[0], weight.shape[1])
