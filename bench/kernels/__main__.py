@@ -1,4 +1,4 @@
-"""Every operator against its peers in one run: `make bench`, or `make bench ARGS="rms_norm nf4"`.
+"""Operators beside their peers in one run: `make bench OPS=all`, or `OPS="rms_norm nf4"`.
 
 A file of this folder that defines `rows(bench)` measures one operator.
 """
@@ -20,12 +20,14 @@ BARE = {"__main__", "timing", "peers"}
 
 
 def main() -> int:
-    """Print the table; the exit code is 3 without a GPU, 1 when an operator could not be measured."""
+    """Print the table; exit code 3 without a GPU, 1 when an operator cannot be measured."""
     names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in BARE)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"of: {', '.join(names)}")
     parser.add_argument("--json", action="store_true", help="one JSON object to stdout")
     args = parser.parse_args()
+    if args.ops == ["all"]:
+        args.ops = names
     unknown = set(args.ops) - set(names)
     if unknown:
         parser.error(
@@ -39,7 +41,8 @@ def main() -> int:
         sys.stdout = sys.stderr
     bench = Bench()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; "
-          f"ceilings: copy {bench.copy_gbs:.0f} GB/s, matmul {bench.matmul_tflops:.0f} TFLOP/s")  # fmt: skip
+          "ceilings: "
+          f"copy {bench.copy_gbs:.0f} GB/s, matmul {bench.matmul_tflops:.0f} TFLOP/s")  # fmt: skip
     print(HEADER)
     failed = []
     for name in args.ops or names:
