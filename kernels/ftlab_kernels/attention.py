@@ -84,10 +84,10 @@ def _reference_backward(
     dq: Tensor | None = None, dk: Tensor | None = None, dv: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The reference's gradients, through autograd."""
-    with torch.enable_grad():
-        inputs = [x.detach().requires_grad_() for x in (q, k, v)]
-        result = reference(*inputs, layout, scale, window, softcap)
-        grads = torch.autograd.grad(result, inputs, grad)
+    with torch.set_grad_enabled(True):
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        result = reference(q, k, v, layout, scale, window, softcap)
+        grads = torch.autograd.grad(result, (q, k, v), grad)
     targets = (dq, dk, dv)
     copied = [x if to is None else to.copy_(x) for x, to in zip(grads, targets, strict=True)]
     return copied[0], copied[1], copied[2]
