@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftlab_kernels import dispatch
+from ftlab_kernels import attention_library, dispatch
 from ftlab_kernels.attention_backward import attention_backward
 from ftlab_kernels.attention_config import MAX_HEAD_DIM
 from ftlab_kernels.attention_forward import attention_forward
@@ -52,19 +52,25 @@ def operators(
 ) -> Operators:
     """Choose once for a batch and one kind of layer; the choice is kept with the layout."""
     key = (q_heads, kv_heads, head_dim, dtype, window, softcap, dispatch.mode())
-    made: Operators = plan.once(key, lambda: _operators(plan, head_dim, dtype))
+    made: Operators = plan.once(key, lambda: _operators(plan, *key[2:-1]))
     return made
 
 
-def _operators(plan: Layout, head_dim: int, dtype: torch.dtype) -> Operators:
+def _operators(
+    plan: Layout, head_dim: int, dtype: torch.dtype, window: int | None, softcap: float | None
+) -> Operators:
     unless = None
     if head_dim > MAX_HEAD_DIM:
         unless = f"a head_dim of {head_dim} is above {MAX_HEAD_DIM}"
     probe = torch.empty(0, dtype=dtype, device=plan.device)
-    choice = dispatch.choose("attention", probe, unless=unless)
-    if choice.name == "kernel":
-        return Operators(choice.name, choice.reason, attention_forward, attention_backward)
-    return Operators(choice.name, choice.reason, _reference_forward, _reference_backward)
+    library = attention_library.preferred(plan, head_dim, dtype, window, softcap)
+    choice = dispatch.choose("attention", probe, unless=unless, library=library)
+    forward, backward = {
+        "kernel": (attention_forward, attention_backward),
+        "library": (attention_library.library_forward, attention_backward),
+        "reference": (_reference_forward, _reference_backward),
+    }[choice.name]
+    return Operators(choice.name, choice.reason, forward, backward)
 
 
 def _reference_forward(
