@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from timing import Bench
+from timing import Bench, Call
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -81,7 +81,7 @@ def _run(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 
-def _sdpa(backend: SDPBackend, count: int) -> object:
+def _sdpa(backend: SDPBackend, count: int) -> Call:
     def forward(q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> Tensor:
         with torch.no_grad():
             return _run(backend, *(_batched(x, count) for x in (q, k, v)))
@@ -89,7 +89,7 @@ def _sdpa(backend: SDPBackend, count: int) -> object:
     return forward
 
 
-def _sdpa_backward(backend: SDPBackend, count: int) -> object:
+def _sdpa_backward(backend: SDPBackend, count: int) -> Call:
     kept: dict[int, tuple[Tensor, list[Tensor]]] = {}
 
     def backward(q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> object:
