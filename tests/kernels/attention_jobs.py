@@ -60,7 +60,7 @@ def _job(
 def _kind(name: str, dtype: str) -> str:
     if name in _FP32:
         return "*fp32"
-    if name in ("p_tiles", "p_positions"):
+    if name in ("p_tiles", "p_order", "p_positions"):
         return "*i32"
     if name.startswith("p_"):
         return f"*{dtype}"
