@@ -232,7 +232,8 @@ def _order(work: list[int], owners: list[int], heads: int, kv_heads: int) -> Ten
     head = torch.arange(heads)
     group = (halvings * (1 + spans.max()) + spans)[:, None] * kv_heads + head // (heads // kv_heads)
     place = (group * len(work) + rank[:, None]) * heads + head
-    return place.flatten().argsort().to(torch.int32)
+    order: Tensor = place.flatten().argsort().to(torch.int32)
+    return order
 
 
 def _positions(plan: Layout) -> Tensor:

@@ -18,7 +18,7 @@ CASES = (  # head dim, window, soft-cap, prefix
     (256, 4096, True, False),
 )
 WIDE = CASES[2]  # compiled for fp32 too
-MOST_SPILLS = 512  # bytes, 16-bit operands up to head dim 128; fp32 is for tests and spills more
+MOST_SPILLS = 512  # bytes, where tensor cores take 16-bit operands and the head dim is at most 128
 _TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _FP32 = ("p_lse", "p_delta")
 
@@ -31,8 +31,13 @@ def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
 
 
 def spills_much(job: Job, spills: int) -> bool:
-    """Whether a 16-bit kernel of a usual head dim keeps too much outside registers."""
-    return job.constexprs["D"] <= 128 and job.signature["p_q"] != "*fp32" and spills > MOST_SPILLS
+    """Whether a kernel that is meant to be fast keeps too much outside registers.
+
+    fp32 is for tests. triton 3.6 has no tensor cores below 8.0, and its products there live in
+    registers: V100 and T4 are served by the stack with triton 3.0.
+    """
+    fast = job.signature["p_q"] != "*fp32" and job.constexprs["D"] <= 128 and job.capability >= 80
+    return fast and spills > MOST_SPILLS
 
 
 def _job(
