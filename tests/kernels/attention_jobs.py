@@ -18,16 +18,21 @@ CASES = (  # head dim, window, soft-cap, prefix
     (256, 4096, True, False),
 )
 WIDE = CASES[2]  # compiled for fp32 too
+LONG = "d128_long"  # class of long segments, where a table has it
 MOST_SPILLS = 512  # bytes, where tensor cores take 16-bit operands and the head dim is at most 128
 _TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _FP32 = ("p_lse", "p_delta")
 
 
 def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
-    """Every case of one kernel for one capability, in the 16-bit type that it has, one in fp32."""
+    """Every case of one kernel in a card's 16-bit type, one in fp32, one for long segments."""
     narrow = "bf16" if capability >= 80 else "fp16"
     listed = [_job(op, kernel, capability, narrow, *case) for case in CASES]
-    return [*listed, _job(op, kernel, capability, "fp32", *WIDE)]
+    listed.append(_job(op, kernel, capability, "fp32", *WIDE))
+    if LONG in tuning.table(op):
+        listed.append(_job(op, kernel, capability, narrow, *WIDE, name=LONG))
+    assert len(listed) == len(CASES) + 1 + (LONG in tuning.table(op))
+    return listed
 
 
 def spills_much(job: Job, spills: int) -> bool:
@@ -42,9 +47,10 @@ def spills_much(job: Job, spills: int) -> bool:
 
 def _job(
     op: str, kernel: Any, capability: int, dtype: str, head_dim: int, window: int, softcap: bool,
-    prefix: bool,
+    prefix: bool, name: str | None = None,
 ) -> Job:  # fmt: skip
-    config = dict(tuning.lookup(op, shape_class(head_dim, _TORCH[dtype]), capability))
+    name = name or shape_class(head_dim, _TORCH[dtype])
+    config = dict(tuning.lookup(op, name, capability))
     options = {name: config.pop(name) for name in ("num_warps", "num_stages")}
     describable = padded(head_dim) == head_dim and hasattr(tl, "make_tensor_descriptor")
     constexprs = {
