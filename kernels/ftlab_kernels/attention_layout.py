@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 FIELDS = 8  # ints of one tile
+FEW = 1024  # programs; up to so many the balance among multiprocessors decides
 
 
 class Span(NamedTuple):
@@ -221,17 +222,20 @@ def _check_prefix(parents: tuple[int, ...], segments: int) -> None:
 
 
 def _order(work: list[int], owners: list[int], heads: int, kv_heads: int) -> Tensor:
-    """Programs by falling work, so that the last to start are short; but coarsely.
+    """Programs by falling work, so that the last to start are short; coarsely where they are many.
 
-    Work is taken in halves of the longest. Within those the tiles that read the same rows (one
-    span, one key head) follow each other, so that the L2 cache serves all but the first of them.
+    Then work is taken in halves of the longest, and within those the tiles that read the same rows
+    (one span, one key head) follow each other, so that the L2 cache serves all but the first.
     """
     amounts, spans = torch.tensor(work), torch.tensor(owners)
-    halvings = torch.log2(amounts.max() / amounts).floor().long()
     rank = amounts.argsort(descending=True, stable=True).argsort()
     head = torch.arange(heads)
-    group = (halvings * (1 + spans.max()) + spans)[:, None] * kv_heads + head // (heads // kv_heads)
-    place = (group * len(work) + rank[:, None]) * heads + head
+    place = rank[:, None] * heads + head
+    if len(work) * heads > FEW:
+        halvings = torch.log2(amounts.max() / amounts).floor().long()
+        owner = (halvings * (1 + spans.max()) + spans)[:, None]
+        group = owner * kv_heads + head // (heads // kv_heads)
+        place = group * (len(work) * heads) + place
     order: Tensor = place.flatten().argsort().to(torch.int32)
     return order
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from attention_formula import PACKS, bounds, pack, sees
 
+from ftlab_kernels import attention_layout
 from ftlab_kernels.attention_layout import Layout, Span, layout
 
 PAIRS = layout([0, 10, 14, 20, 23, 30], prefix=[-1, 0, 0, 0, -1])
@@ -49,7 +50,13 @@ def test_every_row_of_every_head_has_one_program(name: str, block: int, kind: st
     assert rows == list(range(plan.tokens))
 
 
-def test_long_work_starts_first_and_tiles_of_one_head_follow_each_other() -> None:
+def test_few_programs_start_by_falling_work() -> None:
+    _, order = layout([0, 64, 96]).keys(16, 2)
+    assert (order // 2).tolist() == [0, 0, 1, 1, 2, 2, 4, 4, 3, 3, 5, 5]
+
+
+def test_of_many_tiles_of_one_head_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_layout, "FEW", 0)
     plan = layout([0, 64, 96])
     table, order = plan.queries(16, 2, 1)
     assert table[:, 0].tolist() == [0, 16, 32, 48, 64, 80]
