@@ -6,6 +6,8 @@ import os
 import re
 from typing import Any
 
+from ftlab_doctor.collect.reading import put, text
+
 ALLOWED = re.compile(
     r"(PATH|HOME|SHELL|TMPDIR|LANG|LC_ALL|XDG_CACHE_HOME|XDG_RUNTIME_DIR|container|CC|CXX|OMP_NUM_THREADS"
     r"|LD_LIBRARY_PATH|LD_PRELOAD|LIBRARY_PATH|CPATH|CUDA_[A-Z_]+|NVIDIA_[A-Z_]+|NCCL_[A-Z_]+|NVCC_[A-Z_]+"
@@ -30,6 +32,23 @@ def collect(facts: dict[str, Any]) -> None:
         elif ALLOWED.match(name) and not SECRET.search(name):
             found[name] = value[:4096]
     facts["env"] = found
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            put(facts, "files", f"${name}", os.path.exists(os.environ[name]))
+    facts["token"] = _saved()
+
+
+def _saved() -> dict[str, str]:
+    """The shape and the mode of the saved token; its content stays where it is."""
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
+    )
+    path = os.environ.get("HF_TOKEN_PATH") or os.path.join(home, "token")
+    content = text(path, 512)
+    if not isinstance(content, str):
+        return {}
+    shape = "well" if re.fullmatch(r"hf_\w{8,}", content.strip()) else "malformed"
+    return {"path": path, "shape": shape, "mode": oct(os.stat(path).st_mode & 0o777)}
 
 
 def _shape(name: str, value: str) -> str:

@@ -36,6 +36,9 @@ def collect(facts: dict[str, Any]) -> None:
         if folder == "/dev/char" and found:
             found = [name for name in found if name.startswith(("195:", "234:", "235:", "236:"))][:64]
         put(facts, "listings", folder, found)
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home:
+        put(facts, "files", "$CUDA_HOME", os.path.isdir(home))
     put(facts, "files", "/proc/modules", _modules())
     _secure_boot(facts)
     _wsl_config(facts)
