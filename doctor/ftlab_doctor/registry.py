@@ -13,7 +13,7 @@ from ftlab_doctor.host import Host
 
 PARTS = (
     "platform", "wsl", "driver", "gpu", "libraries", "torch_build", "extensions", "python_env",
-    "conflicts", "toolchain", "caches", "containers", "precision", "storage", "network", "configured",
+    "conflicts", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip
 Function = Callable[[Host], "Finding | Iterable[Finding]"]

@@ -24,9 +24,9 @@ DOCKER = (
 Answer = dict[str, Any]
 
 
-def run(argv: list[str], seconds: float = 5.0, env: dict[str, str] | None = None) -> Answer:
+def run(argv: list[str], seconds: float = 5.0, limit: int = LIMIT) -> Answer:
     """What a command said; `rc` is None with an `error` if it is not there or did not end."""
-    clean = {**os.environ, "LC_ALL": "C", **(env or {})}
+    clean = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(
             argv, capture_output=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False, env=clean
@@ -38,7 +38,7 @@ def run(argv: list[str], seconds: float = 5.0, env: dict[str, str] | None = None
     except OSError as error:
         return {"rc": None, "error": str(error)}
     out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-    return {"rc": done.returncode, "out": out[-LIMIT:], "err": err[-LIMIT:]}
+    return {"rc": done.returncode, "out": out[-limit:], "err": err[-limit:]}
 
 
 def child(name: str, seconds: float) -> Answer:
