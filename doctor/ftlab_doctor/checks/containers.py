@@ -145,18 +145,7 @@ def kind(host: Host) -> Finding:
                 fix=[Fix("sudo snap remove docker && sudo apt install docker-ce" if snap else "docker context use default", "root" if snap else "none", "host")])  # fmt: skip
 
 
-@check("docker.driver", "Has the host the driver that containers would share?", ("docker.daemon",))
-def host_driver(host: Host) -> Finding:
-    """The toolkit mounts the host's libnvidia-ml.so.1."""
-    if not docker(host) or host.in_container or host.wsl or not stack.kernel_module(host):
-        return skip("no Docker, or no driver")
-    if host.section("nvml").get("path") or loader.find(host, "libnvidia-ml.so.1").path:
-        return ok("libnvidia-ml.so.1")
-    return fail("Containers cannot get the driver: the host has no libnvidia-ml.so.1", observed="not in the loader's cache", expected="libnvidia-ml.so.1",
-                evidence=[("ldconfig -p", "no libnvidia-ml")], blocks=("docker",), fix=Fix("sudo ldconfig || sudo apt install --reinstall libnvidia-compute-580", "root", "host"))  # fmt: skip
-
-
-@check("docker.toolkit", "Can Docker pass a GPU?", ("docker.daemon", "docker.kind", "driver.loaded", "docker.driver"))
+@check("docker.toolkit", "Can Docker pass a GPU?", ("docker.daemon", "docker.kind", "driver.loaded"))
 def toolkit(host: Host) -> Finding:
     """The nvidia runtime or a CDI file."""
     said = docker(host)

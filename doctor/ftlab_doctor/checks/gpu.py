@@ -28,7 +28,7 @@ def each(host: Host) -> tuple[list[stack.Gpu], Finding | None]:
     return found, None if found else skip("no GPU to ask")
 
 
-@check("gpu.lost", "Does every card on the bus answer?", (*WORKS, "driver.library", "driver.nvml"))
+@check("gpu.lost", "Does every card on the bus answer?", (*WORKS, "driver.library", "driver.nvml", "gpu.xid"))
 def lost(host: Host) -> Finding:
     """Fewer cards than the bus shows, or one whose handle cannot be had."""
     nvml = host.section("nvml")
