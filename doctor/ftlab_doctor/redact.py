@@ -30,13 +30,13 @@ IPV6 = re.compile(
     r"|(?:[0-9a-fA-F]{1,4}:){2,7}:|::(?:[0-9a-fA-F]{1,4}:)+[0-9a-fA-F]{1,4})(?![\w:])"
 )
 # Four numbers are an address unless they are the version in a file name, a pin or a wheel's name.
-IPV4 = re.compile(r"(?<![\w.=<>~-])(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w-]|\.\d)")
+IPV4 = re.compile(r"(?<![\w.<>-])(?<![=<>~!]=)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w-]|\.\d)")
 MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 HOMES = re.compile(r"(/home/|/Users/|/mnt/c/Users/|/export/home/|[A-Za-z]:\\Users\\)([^/\\\s:\"',*]+)")
 REMOTE = re.compile(r"(?<![\w/.:-])([\w-]+(?:\.[\w-]+)+)(?=:/)|(?<=//)([\w.-]+)(?=/\S*\s+/\S+\s+cifs)")
 SERIAL = re.compile(r"(serial(?:[ _-]?(?:number|no))?\W{1,4})([A-Za-z0-9-]{6,})", re.IGNORECASE)
 # Public hosts that are worth knowing and tell nothing about anybody.
-PUBLIC = re.compile(r"(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|pytorch\.org|nvidia\.com|github\.com|pypi\.org|localhost)\Z", re.IGNORECASE)
+PUBLIC = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|pytorch\.org|nvidia\.com|github\.com|localhost))\Z", re.IGNORECASE)
 COMMON = {"root", "user", "users", "nobody", "localhost", "home", "python", "docker", "nvidia", "torch", "container", "vm", "host", "lib", "usr", "bin", "tmp", "ubuntu", "debian", "linux", "admin", "test", "x"}
 VERSIONS = {"version", "driver", "cuda", "ptxas", "ptxas-blackwell", "override", "torch", "libc"}
 VERSION = re.compile(r"\d+(\.\d+){0,4}([a-z]+\d*)?(\.post\d+)?(\.dev\d+)?(\+[\w.]+)?\Z")

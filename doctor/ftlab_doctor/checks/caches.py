@@ -28,8 +28,8 @@ def _places(host: Host, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
 def home(host: Host) -> Finding:
     """A container user without HOME: caches would go to "/"."""
     place, value = host.place("home"), host.env("HOME")
-    if not place:
-        return unknown("the folders were not looked at")
+    if not place or not host.has("env"):
+        return unknown("the folders or the variables were not looked at")
     if value not in (None, "", "/") and not place.get("refused") and not place.get("error"):
         return ok(place["path"])
     if host.root and not place.get("refused"):

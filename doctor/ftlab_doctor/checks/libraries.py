@@ -49,8 +49,8 @@ def _owner(host: Host, path: str) -> str:
 def missing(host: Host) -> Finding:
     """The whole chain of needs, by the loader's own rules."""
     loaded = loader.torch_loads(host)
-    if not loaded:
-        return skip("torch has no compiled library here")
+    if not loaded or not host.has("libraries"):
+        return skip("torch has no compiled library here") if not loaded else unknown("no folder was listed")
     lost = [lib for lib in loaded.values() if not lib.path and CUDA.match(lib.name)]
     if not lost:
         return ok(f"{sum(1 for lib in loaded.values() if CUDA.match(lib.name))} CUDA libraries")
