@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("explain.json")
-LAST = re.compile(r"^(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning|Fault)\b.*", re.MULTILINE)
+LAST = re.compile(
+    r"^(?:[\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning|Fault)\b.*", re.MULTILINE
+)
 MOST = 5
 
 
@@ -30,7 +32,9 @@ class Cause:
 def known() -> list[dict[str, Any]]:
     """The table, with its patterns compiled."""
     rows: list[dict[str, Any]] = json.loads(FILE.read_text("utf-8"))["causes"]
-    return [{**row, "patterns": [re.compile(p, re.MULTILINE) for p in row["match"]]} for row in rows]
+    return [
+        {**row, "patterns": [re.compile(p, re.MULTILINE) for p in row["match"]]} for row in rows
+    ]
 
 
 def explain(text: str) -> list[Cause]:
@@ -40,7 +44,18 @@ def explain(text: str) -> list[Cause]:
         matches = [m for pattern in row["patterns"] for m in pattern.finditer(text)]
         if matches:
             last = max(matches, key=lambda m: m.start())
-            found.append((last.start(), Cause(_line(text, last.start()), row["cause"], row["fix"], row["check"], row["row"])))
+            found.append(
+                (
+                    last.start(),
+                    Cause(
+                        _line(text, last.start()),
+                        row["cause"],
+                        row["fix"],
+                        row["check"],
+                        row["row"],
+                    ),
+                )
+            )
     return _distinct(sorted(found, key=lambda item: item[0]))
 
 
@@ -74,7 +89,12 @@ def main(text: str, *, as_json: bool = False) -> int:
     causes = explain(text)
     if as_json:
         rows = [{**asdict(c), "line": clean.text(c.line)} for c in causes]
-        print(json.dumps({"causes": rows, "unexplained": "" if causes else clean.text(unexplained(text))}, indent=1))
+        print(
+            json.dumps(
+                {"causes": rows, "unexplained": "" if causes else clean.text(unexplained(text))},
+                indent=1,
+            )
+        )
         return 0 if causes else 4
     if not text.strip():
         print("nothing was given: ftdoctor explain < log.txt", file=sys.stderr)
@@ -84,7 +104,9 @@ def main(text: str, *, as_json: bool = False) -> int:
         print("unknown: no message in this log is one that the doctor knows.")
         if last:
             print(f"  the last error is: {clean.text(last)}")
-        print("  → ftdoctor --deep   # may find the cause by trying\n  → ftdoctor --report report.md   # to paste into an issue")
+        print(
+            "  → ftdoctor --deep   # may find the cause by trying\n  → ftdoctor --report report.md   # to paste into an issue"
+        )
         return 4
     for cause in causes:
         print(f"✗ {clean.text(cause.line)}\n  {cause.cause}\n  → {cause.fix}")

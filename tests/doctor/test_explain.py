@@ -19,12 +19,18 @@ LOGS = {
 
 @pytest.mark.parametrize(("log", "check"), LOGS.items())
 def test_known_messages(log: str, check: str) -> None:
-    assert explain.explain(f"Traceback (most recent call last):\n  File ...\n{log}\n")[0].check == check
+    assert (
+        explain.explain(f"Traceback (most recent call last):\n  File ...\n{log}\n")[0].check
+        == check
+    )
 
 
 def test_the_last_message_comes_first() -> None:
     first, second = list(LOGS)[:2]
-    assert [c.check for c in explain.explain(f"{first}\n{second}\n")] == ["lib.foreign", "driver.cuda"]
+    assert [c.check for c in explain.explain(f"{first}\n{second}\n")] == [
+        "lib.foreign",
+        "driver.cuda",
+    ]
 
 
 def test_unknown_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +41,9 @@ def test_unknown_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_printed_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
-    explain.main("OSError: [Errno 28] No space left on device: '/home/marvin/x' token hf_abcdefghij123\n")
+    explain.main(
+        "OSError: [Errno 28] No space left on device: '/home/marvin/x' token hf_abcdefghij123\n"
+    )
     out = capsys.readouterr().out
     assert "marvin" not in out
     assert "hf_abc" not in out
@@ -44,4 +52,6 @@ def test_what_is_printed_is_redacted(capsys: pytest.CaptureFixture[str]) -> None
 def test_every_row_names_a_check_that_exists() -> None:
     checks = registry.load()
     assert len(explain.known()) >= 75
-    assert not [row["check"] for row in explain.known() if row["check"] and row["check"] not in checks]
+    assert not [
+        row["check"] for row in explain.known() if row["check"] and row["check"] not in checks
+    ]

@@ -29,7 +29,11 @@ SHAPES = (
 def _planted(kind: str, value: str, rng: random.Random) -> str:
     if kind == "password":
         return rng.choice(
-            [f"http://{USER}:{value}@proxy.corp.example:3128", f"password={value}", f"https://x:{value}@10.1.2.3/a"]
+            [
+                f"http://{USER}:{value}@proxy.corp.example:3128",
+                f"password={value}",
+                f"https://x:{value}@10.1.2.3/a",
+            ]
         )
     return rng.choice(SHAPES).format(value)
 
@@ -52,15 +56,22 @@ def _facts(rng: random.Random, kind: str) -> dict[str, Any]:
     keep = {k: facts[k] for k in ("format", "version")}
     planted: dict[str, Any] = _plant(facts, rng, text) | keep
     planted["files"][f"/home/{USER}/{SECRETS['token']}"] = text
-    planted["identity"] = {"users": [USER], "hosts": [HOST, f"{HOST}.corp.example"], "home": f"/home/{USER}"}
+    planted["identity"] = {
+        "users": [USER],
+        "hosts": [HOST, f"{HOST}.corp.example"],
+        "home": f"/home/{USER}",
+    }
     return planted
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_nothing_planted_in_any_fact_survives(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_planted_in_any_fact_survives(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the snapshot, in --json, in --report, in the text and in the fix plan."""
-    monkeypatch.setattr("ftlab_doctor.collect.collect", lambda lock=None: _facts(random.Random(seed), kind))
-    for seed in range(2):
+    seeds = (random.Random(i) for i in range(100))
+    monkeypatch.setattr("ftlab_doctor.collect.collect", lambda lock=None: _facts(next(seeds), kind))
+    for _ in range(2):
         texts = []
         for command in (["snapshot"], ["--json"], ["--report", "-"], ["-v"], ["--fix-plan"]):
             cli.main(command)
@@ -68,16 +79,31 @@ def test_nothing_planted_in_any_fact_survives(kind: str, tmp_path: Path, capsys:
         assert all(len(text) > 100 for text in texts)
         for name in {kind, "token", "user"}:
             secret = SECRETS[name].removeprefix("GPU-")
-            assert not [i for i, text in enumerate(texts) if secret.lower() in text.lower()], (name, secret)
+            assert not [i for i, text in enumerate(texts) if secret.lower() in text.lower()], (
+                name,
+                secret,
+            )
 
 
 def test_random_tokens_of_every_kind() -> None:
     rng = random.Random(7)
     letters = string.ascii_letters + string.digits
     redactor = redact.Redactor()
-    for prefix, length in (("hf_", 34), ("sk-", 40), ("ghp_", 36), ("glpat-", 20), ("nvapi-", 40), ("AKIA", 16)):
+    for prefix, length in (
+        ("hf_", 34),
+        ("sk-", 40),
+        ("ghp_", 36),
+        ("glpat-", 20),
+        ("nvapi-", 40),
+        ("AKIA", 16),
+    ):
         for _ in range(50):
-            token = prefix + "".join(rng.choices(string.ascii_uppercase + string.digits if prefix == "AKIA" else letters, k=length))
+            token = prefix + "".join(
+                rng.choices(
+                    string.ascii_uppercase + string.digits if prefix == "AKIA" else letters,
+                    k=length,
+                )
+            )
             for shape in SHAPES:
                 assert token not in redactor.text(shape.format(token))
 
@@ -94,13 +120,26 @@ def test_versions_and_names_of_libraries_stay(text: str) -> None:
 
 
 def test_a_package_keeps_its_version_of_four_numbers() -> None:
-    facts = {"packages": [{"name": "nvidia-cublas-cu12", "version": "12.1.3.1"}], "locks": {"a": {"nvidia-cublas-cu12": "12.1.3.1"}}}
+    facts = {
+        "packages": [{"name": "nvidia-cublas-cu12", "version": "12.1.3.1"}],
+        "locks": {"a": {"nvidia-cublas-cu12": "12.1.3.1"}},
+    }
     assert {k: v for k, v in redact.snapshot(facts).items() if k != "redacted"} == facts
 
 
 def test_the_same_thing_stays_the_same_thing() -> None:
     uuid = "6f1d3a52-9c1e-4b7a-8f00-1234567890ab"
-    clean = redact.snapshot({"env": {"CUDA_VISIBLE_DEVICES": f"GPU-{uuid}"}, "nvml": {"gpus": [{"uuid": f"GPU-{uuid}"}, {"uuid": "GPU-00000000-9c1e-4b7a-8f00-1234567890ab"}]}})
+    clean = redact.snapshot(
+        {
+            "env": {"CUDA_VISIBLE_DEVICES": f"GPU-{uuid}"},
+            "nvml": {
+                "gpus": [
+                    {"uuid": f"GPU-{uuid}"},
+                    {"uuid": "GPU-00000000-9c1e-4b7a-8f00-1234567890ab"},
+                ]
+            },
+        }
+    )
     first, second = (gpu["uuid"] for gpu in clean["nvml"]["gpus"])
     assert clean["env"]["CUDA_VISIBLE_DEVICES"] == first != second
 
@@ -108,7 +147,9 @@ def test_the_same_thing_stays_the_same_thing() -> None:
 def test_redacting_twice_changes_nothing() -> None:
     once = redact.snapshot(_facts(random.Random(1), "fqdn"))
     twice = redact.snapshot(once)
-    assert {k: v for k, v in twice.items() if k != "redacted"} == {k: v for k, v in once.items() if k != "redacted"}
+    assert {k: v for k, v in twice.items() if k != "redacted"} == {
+        k: v for k, v in once.items() if k != "redacted"
+    }
 
 
 def test_this_machine_is_not_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,5 +61,7 @@ def test_every_cause_that_is_named_exists() -> None:
 
 
 def test_fixes_say_where_they_run() -> None:
-    (found,) = registry.run(Host({"files": {"/.dockerenv": True}}), checks=_checks(Check("a", "?", _fails)))
+    (found,) = registry.run(
+        Host({"files": {"/.dockerenv": True}}), checks=_checks(Check("a", "?", _fails))
+    )
     assert found.fix[0].where == "container"

@@ -12,7 +12,9 @@ from ftlab_doctor import rules
 def test_every_rule_has_a_name_a_source_and_a_date() -> None:
     rows = [rule for table in rules.tables().values() for rule in table]
     assert len(rows) > 50
-    assert all(rule["id"] and rule["source"] and time.strptime(rule["date"], "%Y-%m-%d") for rule in rows)
+    assert all(
+        rule["id"] and rule["source"] and time.strptime(rule["date"], "%Y-%m-%d") for rule in rows
+    )
 
 
 def test_rules_older_than_a_year_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
