@@ -25,6 +25,8 @@ COMMANDS = {
     "stop": "ask a run to save and stop",
     "request": "ask a run to save, evaluate or sample now",
     "tail": "print the events of a run, and follow them",
+    "reproduce": "run a finished run again and say whether it gives the same bits",
+    "compare": "say what differs between runs, and where it began",
     "init": "print a commented config to start from",
     "schema": "print the JSON Schema of a config, or its settings as a page",
     "demo": "fine-tune a small real model on generated data, before and after",
