@@ -1,6 +1,6 @@
 """Asserts at the end of an image's build: it is what its lock says, and carries no driver.
 
-    python verify.py env.lock          LOCK_SHA256 in the environment is compared where it is set
+python verify.py env.lock          LOCK_SHA256 in the environment is compared where it is set
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def _lock(path: Path) -> list[str]:
     have = {normal(d.metadata["Name"]): d.version for d in metadata.distributions()}
     for name in sorted(locked.keys() | have.keys() - OWN):
         if locked.get(name) != have.get(name):
-            faults.append(f"{name}: {have.get(name)} is installed, the lock says {locked.get(name)}")
+            faults.append(
+                f"{name}: {have.get(name)} is installed, the lock says {locked.get(name)}"
+            )
     print(f"verify: {len(locked)} packages as locked, lock sha256 {digest}")
     return faults
 

@@ -81,6 +81,12 @@ def changes(before: Mapping[str, Field], now: Mapping[str, Field]) -> dict[str, 
     }
 
 
+def matters(name: str) -> bool:
+    """Whether an environment variable changes numerics, and so may be recorded."""
+    listed = name in VARIABLES or name.startswith(PREFIXES)
+    return listed and not _SECRET.search(name) and not _PLACE.search(name)
+
+
 def _value(fields: Mapping[str, Field], name: str) -> Any:
     return fields.get(name, {}).get("value")
 
@@ -192,8 +198,7 @@ def _decided(plan: Plan, name: str) -> Any:
 
 def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, Field]]:
     for name, value in sorted(environment.items()):
-        listed = name in VARIABLES or name.startswith(PREFIXES)
-        if listed and not _SECRET.search(name) and not _PLACE.search(name):
+        if matters(name):
             yield f"environment.{name}", _field(value, BITS)
 
 

@@ -73,7 +73,7 @@ def fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[FieldDifference,
     found = []
     for name in {**a, **b}:
         one, other = _entry(a, name), _entry(b, name)
-        if name in a and name in b or name.startswith(_OPTIONAL):
+        if (name in a and name in b) or name.startswith(_OPTIONAL):
             if one.get("value") != other.get("value"):
                 classes = (e.get("class", NONE) for e in (one, other) if e)
                 kind = max(classes, key=lambda k: STRENGTH.get(k, 0))

@@ -16,14 +16,16 @@ from ftlab.plan import Plan, resolve
 from ftlab.planning.identity import BY_CONTENT, HARMLESS
 from ftlab.reproduce.verdict import Verdict, before_the_run
 from ftlab.run import Run
-from ftlab.schema import RunConfig
+from ftlab.schema import LaunchSection, RunConfig
 
 Collect = Callable[[RunConfig], Facts]
 # Choices that say where things lie or what else is written, never what is trained.
 MAY_DIFFER = HARMLESS | BY_CONTENT
 
 
-def config_again(original: Run, overrides: Sequence[str] = (), where: str | None = None) -> RunConfig:
+def config_again(
+    original: Run, overrides: Sequence[str] = (), where: str | None = None
+) -> RunConfig:
     """The config of `original` with every automatic choice as it was made then.
 
     Args:
@@ -39,9 +41,9 @@ def config_again(original: Run, overrides: Sequence[str] = (), where: str | None
         )
     was = original.plan().config
     devices = "auto" if was.launch.devices else []
-    launch = dataclasses.replace(was.launch, devices=devices, where=where or was.launch.where)
-    if launch.where != "docker":
-        launch = dataclasses.replace(launch, image=None)
+    where = where or was.launch.where
+    launch = was.launch if where == "docker" else LaunchSection()
+    launch = dataclasses.replace(launch, devices=devices, where=where)  # type: ignore[arg-type]
     asked = dataclasses.replace(
         was, launch=launch, memory=dataclasses.replace(was.memory, budget="auto")
     )
