@@ -30,15 +30,16 @@ MAY_IMPORT = {  # of ours
     "ftlab_tui": {"ftlab", "ftlab_doctor"},
 }
 HEAVY = {
-    "accelerate", "bitsandbytes", "datasets", "gguf", "huggingface_hub", "numpy", "pandas", "peft",
+    "accelerate", "bitsandbytes", "datasets", "docker", "gguf", "huggingface_hub", "numpy", "pandas", "peft",
     "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers", "triton", "trl",
 }  # fmt: skip
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
     "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
-    "lock", "manifest", "paths", "pins", "plan", "presets", "probe", "process", "progress", "registry",
-    "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext", "launch",
-    "launch.local", "models.families", "models.spec", "starter.data", "starter.demo",
+    "lock", "manifest", "paths", "pins", "plan", "presets", "probe", "process", "progress",
+    "registry", "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext",
+    "launch", "launch.docker_spec", "launch.local", "reproduce.compare", "reproduce.rerun",
+    "reproduce.text", "reproduce.verdict", "models.families", "models.spec", "starter.data", "starter.demo",
     "starter.model",
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.

@@ -28,7 +28,7 @@ def check(where: str) -> None:
 
 
 def start(run: Run, *, resume: bool = False) -> int:
-    """Start the trainer of `run` where its plan says; its pid. See `local.start`, `docker.start`."""
+    """Start the trainer of `run` where its plan says; its pid. See `local.start`."""
     where = run.plan().config.launch.where
     check(where)
     if where == "docker":

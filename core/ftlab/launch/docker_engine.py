@@ -70,11 +70,12 @@ def has_gpu() -> bool:
 def words(doing: str) -> Iterator[None]:
     """Turn any fault of the engine in the block into one clear error."""
     import docker
-    import requests
 
     try:
         yield
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+    except FtlabError:
+        raise
+    except (docker.errors.DockerException, OSError) as error:  # a broken connection is an OSError
         raise _error(error, doing) from error
 
 

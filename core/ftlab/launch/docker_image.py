@@ -14,7 +14,7 @@ DEFAULT = "ftlab"
 
 
 def name_of(asked: str | None) -> str:
-    """The image that is meant: launch.image, else FTLAB_IMAGE, else ftlab (what `make image` made)."""
+    """The image that is meant: launch.image, else FTLAB_IMAGE, else what `make image` made."""
     return asked or os.environ.get("FTLAB_IMAGE") or DEFAULT
 
 
@@ -33,15 +33,15 @@ def ensure(client: Any, name: str) -> Any:
             pass
     if "/" not in name:
         raise EnvironmentUnfit(
-            f"there is no image {name} here; build it in a checkout of ftlab with `make image` (some "
-            "minutes and 7 GB), or name one of a registry in launch.image"
+            f"there is no image {name} here; build it in a checkout of ftlab with `make image` "
+            "(some minutes and 7 GB), or name one of a registry in launch.image"
         )
     try:
         _pull(client, name)
     except docker.errors.APIError as error:
         raise EnvironmentUnfit(
-            f"the image {name} is not here and cannot be pulled ({error.explanation or error}); check "
-            "its name and `docker login`, or build it with `make image`"
+            f"the image {name} is not here and cannot be pulled ({error.explanation or error}); "
+            "check its name and `docker login`, or build it with `make image`"
         ) from error
     with words(f"looking for the image {name}"):
         return client.images.get(name)

@@ -119,6 +119,7 @@ def variables(image_digest: str, base: Mapping[str, str], secret: Path | None) -
         "USER": "ftlab",
         "LOGNAME": "ftlab",
         "PYTHONUNBUFFERED": "1",
+        "TORCHINDUCTOR_COMPILE_THREADS": base.get("TORCHINDUCTOR_COMPILE_THREADS", "1"),
         **({"HF_TOKEN_PATH": SECRET} if secret else {}),
     }
 

@@ -15,7 +15,7 @@ MEANING = {
     NUMERICS: "can change the result beyond rounding",
     BITS: "can change bits, within rounding",
     NONE: "change nothing",
-    UNRECORDED: "written down by one of the two only",
+    UNRECORDED: "only one of the two wrote down",
 }
 _WIDEST = 40  # characters of a value
 _CURVE_ROWS = 8
