@@ -1,6 +1,6 @@
 """A lock as a CycloneDX 1.5 list of components, the same bytes for the same lock.
 
-    python container/sbom.py env.lock > sbom.json
+python container/sbom.py env.lock > sbom.json
 """
 
 from __future__ import annotations

@@ -96,8 +96,17 @@ def test_the_readme_names_every_verb_and_command() -> None:
 
     readme = (ROOT / "README.md").read_text("utf-8")
     for verb in (
-        "setup", "demo", "test", "check", "gpu-test", "bench", "lock", "docs", "image",
-        "image-smoke", "sbom",
+        "setup",
+        "demo",
+        "test",
+        "check",
+        "gpu-test",
+        "bench",
+        "lock",
+        "docs",
+        "image",
+        "image-smoke",
+        "sbom",
     ):
         assert f"make {verb}" in readme, verb
     for command in COMMANDS:

@@ -204,7 +204,7 @@ def test_without_given_what_differs_from_the_default_counts() -> None:
 
 
 def test_all_problems_are_collected_and_raised() -> None:
-    wrong = {"model.precision": "int8", "launch.where": "docker", "method.beta": 1.0}
+    wrong = {"model.precision": "int8", "launch.where": "slurm", "method.beta": 1.0}
     config = build({**FULL, **wrong})
     with pytest.raises(ConfigError) as caught:
         rules.require(config)

@@ -23,19 +23,19 @@ def main(args: argparse.Namespace) -> int:
     """Print the orphans; remove them with --clean, or after a yes on a terminal."""
     from ftlab.launch import docker, docker_engine
 
-    client = docker_engine.connect()
-    found = docker.orphans(client)
-    if args.json:
-        common.put_json([dataclasses.asdict(orphan) for orphan in found])
-    elif found:
-        rows = [(o.id[:12], o.run or "-", o.state, o.why) for o in found]
-        print(common.table(("CONTAINER", "RUN", "STATE", "WHY"), rows))
-    else:
-        common.say("no container of ours is left over")
-    if found and (args.clean or _agreed(args)):
-        docker.clean(client, found)
-        common.say(f"removed {len(found)}")
-    return 0
+    with docker_engine.session() as client:
+        found = docker.orphans(client)
+        if args.json:
+            common.put_json([dataclasses.asdict(orphan) for orphan in found])
+        elif found:
+            rows = [(o.id[:12], o.run or "-", o.state, o.why) for o in found]
+            print(common.table(("CONTAINER", "RUN", "STATE", "WHY"), rows))
+        else:
+            common.say("no container of ours is left over")
+        if found and (args.clean or _agreed(args)):
+            docker.clean(client, found)
+            common.say(f"removed {len(found)}")
+        return 0
 
 
 def _agreed(args: argparse.Namespace) -> bool:

@@ -24,7 +24,7 @@ def check(where: str) -> None:
     if where == "docker":
         from ftlab.launch import docker_engine
 
-        docker_engine.connect()
+        docker_engine.connect().close()
 
 
 def start(run: Run, *, resume: bool = False) -> int:

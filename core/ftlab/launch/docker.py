@@ -7,10 +7,11 @@ without the engine whether it lives.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,19 @@ def start(run: Run, *, resume: bool = False) -> int:
         RunBusy, ConfigError: as `local.start`.
         EnvironmentUnfit: no engine, image, GPU or permission; the message says what to do.
     """
-    client, plan = engines.connect(), run.plan()
-    image = images.ensure(client, images.name_of(plan.config.launch.image))
-    with run.lock():
-        local.check_startable(run, resume)
-        local.clear_traces(run, resume)
-        discard(client, run)
-        container = _create(client, image, run, resume)
-        with atomic.clear_errors(run.log_path), run.log_path.open("ab") as log:
-            local.headline(log, [f"container {container.short_id} of {image.id}"])
-    with engines.words(f"starting the container of run {run.id}"):
-        container.start()
-        container.reload()
-    return _record(run, container, images.digest(image))
+    with engines.session() as client:
+        image = images.ensure(client, images.name_of(run.plan().config.launch.image))
+        with run.lock():
+            local.check_startable(run, resume)
+            local.clear_traces(run, resume)
+            discard(client, run)
+            container = _create(client, image, run, resume)
+            with atomic.clear_errors(run.log_path), run.log_path.open("ab") as log:
+                local.headline(log, [f"container {container.short_id} of {image.id}"])
+        with engines.words(f"starting the container of run {run.id}"):
+            container.start()
+            container.reload()
+        return _record(run, container, images.digest(image))
 
 
 def run_module(config: RunConfig, module: str, arguments: Sequence[str], folder: Path) -> int:
@@ -68,38 +69,26 @@ def run_module(config: RunConfig, module: str, arguments: Sequence[str], folder:
     Args:
         folder: where request and answer lie; mounted writable.
     """
-    client = engines.connect()
-    image = images.ensure(client, images.name_of(config.launch.image))
-    net = specs.network(config, specs.is_local(config))
-    online = net != "none"
-    read, write = specs.caches(online)
-    secret = specs.token_file(folder.name, os.environ) if online else None
-    spec = Spec(
-        ["python", "-m", module, *arguments],
-        (*specs.named_paths(config), *read),
-        (folder, *write),
-        net,
-        secret,
-        specs.variables(images.digest(image), os.environ, secret),
-        {specs.ROLE_LABEL: module, specs.RUN_LABEL: ""},
-        config.launch.shm_size,
-        config.launch.memory,
-    )
-    ids = None if config.launch.devices == "auto" else [str(i) for i in config.launch.devices]
-    container = _make(client, image, spec, None, ids)
-    try:
-        return _follow(client, image, spec, container, ids)
-    finally:
-        if secret:
-            specs.forget_token(folder.name)
+    with engines.session() as client:
+        image = images.ensure(client, images.name_of(config.launch.image))
+        spec = _module_spec(
+            config, images.digest(image), ["python", "-m", module, *arguments], folder
+        )
+        auto = config.launch.devices == "auto"
+        ids = None if auto else [str(i) for i in config.launch.devices]
+        try:
+            return _follow(client, image, spec, ids)
+        finally:
+            if spec.secret:
+                specs.forget_token(folder.name)
 
 
 def stop(run: Run, grace: float = 60.0) -> str:
     """Let the engine end the container: SIGTERM, after `grace` seconds SIGKILL; how it ended."""
-    container = _container(run)
-    if container is not None and run.liveness() in LIVE:
-        with engines.words(f"stopping the container of run {run.id}"):
-            container.stop(timeout=int(grace))
+    with _container(run) as container:
+        if container is not None and run.liveness() in LIVE:
+            with engines.words(f"stopping the container of run {run.id}"):
+                container.stop(timeout=int(grace))
     return local.wait(run, 5.0)
 
 
@@ -109,25 +98,10 @@ def ending(run: Run) -> str:
     What ended well is removed; what did not stays until the run is resumed or cleaned.
     """
     try:
-        container = _container(run)
-        if container is None:
-            return ""
-        state = container.attrs["State"]
-        if state.get("Running"):
-            return ""
-        if run.status().state in FINAL:
-            _remove(container, run.id)
-            return ""
+        with _container(run) as container:
+            return "" if container is None else _ending(run, container)
     except FtlabError as error:
         return f"its container cannot be asked: {error}"
-    code = state.get("ExitCode")
-    if state.get("OOMKilled"):
-        return (
-            f"its container was killed for lack of memory (exit code {code}); raise launch.memory "
-            "or lower train.micro_batch_size"
-        )
-    said = f": {state['Error']}" if state.get("Error") else ""
-    return f"its container ended with exit code {code}{said}"
 
 
 def orphans(client: Any) -> list[Orphan]:
@@ -172,6 +146,41 @@ def discard(client: Any, run: Run) -> None:
             f"`ftrun stop --now {run.id}`"
         )
     _remove(container, run.id)
+
+
+def _ending(run: Run, container: Any) -> str:
+    state = container.attrs["State"]
+    if state.get("Running"):
+        return ""
+    if run.status().state in FINAL:
+        _remove(container, run.id)
+        return ""
+    code = state.get("ExitCode")
+    if state.get("OOMKilled"):
+        return (
+            f"its container was killed for lack of memory (exit code {code}); raise launch.memory "
+            "or lower train.micro_batch_size"
+        )
+    said = f": {state['Error']}" if state.get("Error") else ""
+    return f"its container ended with exit code {code}{said}"
+
+
+def _module_spec(config: RunConfig, digest: str, command: list[str], folder: Path) -> Spec:
+    net = specs.network(config, specs.is_local(config))
+    online = net != "none"
+    read, write = specs.caches(online)
+    secret = specs.token_file(folder.name, os.environ) if online else None
+    return Spec(
+        command,
+        (*specs.named_paths(config), *read),
+        (folder, *write),
+        net,
+        secret,
+        specs.variables(digest, os.environ, secret),
+        {specs.ROLE_LABEL: "probe", specs.RUN_LABEL: ""},
+        config.launch.shm_size,
+        config.launch.memory,
+    )
 
 
 def _create(client: Any, image: Any, run: Run, resume: bool) -> Any:
@@ -244,8 +253,9 @@ def _gpu_request(client: Any, ids: list[str] | None) -> list[Any]:
     return [DeviceRequest(device_ids=ids, capabilities=[["gpu"]])]
 
 
-def _follow(client: Any, image: Any, spec: Spec, container: Any, ids: list[str] | None) -> int:
-    """Start, show what it says on stderr, wait, remove."""
+def _follow(client: Any, image: Any, spec: Spec, ids: list[str] | None) -> int:
+    """Make, start, show what it says on stderr, wait, remove."""
+    container = _make(client, image, spec, None, ids)
     try:
         try:
             with engines.words("starting the probe's container"):
@@ -256,7 +266,8 @@ def _follow(client: Any, image: Any, spec: Spec, container: Any, ids: list[str] 
             print("no GPU here: the container gets none", file=sys.stderr)
             container.remove(force=True, v=True)
             container = _make(client, image, spec, None, [])
-            container.start()
+            with engines.words("starting the probe's container"):
+                container.start()
         with engines.words("following the probe's container"):
             for piece in container.logs(stream=True, follow=True):
                 sys.stderr.write(piece.decode("utf-8", "replace"))
@@ -286,22 +297,25 @@ def _record(run: Run, container: Any, digest: str) -> int:
     return pid if visible else 0
 
 
-def _container(run: Run) -> Any:
+@contextlib.contextmanager
+def _container(run: Run) -> Iterator[Any]:
     """The container that launch.json names, or None."""
     import docker
 
     try:
         name = atomic.read_json(run.launch_path).get("container")
     except FtlabError:
-        return None
+        name = None
     if not name:
-        return None
-    client = engines.connect()
-    with engines.words(f"looking for the container of run {run.id}"):
-        try:
-            return client.containers.get(name)
-        except docker.errors.NotFound:
-            return None
+        yield None
+        return
+    with engines.session() as client:
+        with engines.words(f"looking for the container of run {run.id}"):
+            try:
+                container = client.containers.get(name)
+            except docker.errors.NotFound:
+                container = None
+        yield container
 
 
 def _remove(container: Any, run_id: str) -> None:

@@ -26,9 +26,17 @@ def connect() -> Any:
     except ImportError as error:
         raise EnvironmentUnfit("launch.where: docker needs the package `docker`") from error
     with words(f"using the engine at {address}"):
-        client = docker.DockerClient(base_url=address, version="auto", timeout=60)
-        client.ping()
-    return client
+        return docker.DockerClient(base_url=address, version="auto", timeout=60)  # asks its version
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any]:
+    """A client as `connect` gives it, closed at the end of the block."""
+    client = connect()
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def find() -> str:
