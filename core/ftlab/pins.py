@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import re
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -83,7 +84,9 @@ def _candidates() -> list[tuple[Path, str]]:
 def _installed() -> dict[str, str]:
     """Normalised name -> version of every distribution on the path."""
     found: dict[str, str] = {}
-    for distribution in metadata.distributions():
+    # setuptools, once imported, puts what it carries inside itself on the path: not installed here.
+    places = [entry for entry in sys.path if Path(entry).name != "_vendor"]
+    for distribution in metadata.distributions(path=places):
         name = distribution.metadata["Name"]
         if name:
             found.setdefault(_normal(name), distribution.version)

@@ -30,8 +30,9 @@ MAY_IMPORT = {  # of ours
     "ftlab_tui": {"ftlab", "ftlab_doctor"},
 }
 HEAVY = {
-    "accelerate", "bitsandbytes", "datasets", "docker", "gguf", "huggingface_hub", "numpy", "pandas",
-    "peft", "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers", "triton", "trl",
+    "accelerate", "bitsandbytes", "datasets", "docker", "gguf", "huggingface_hub", "numpy",
+    "pandas", "peft", "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers",
+    "triton", "trl",
 }  # fmt: skip
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",

@@ -25,6 +25,11 @@ def connect() -> Any:
         import docker
     except ImportError as error:
         raise EnvironmentUnfit("launch.where: docker needs the package `docker`") from error
+    socket = address.partition("://")[2]
+    if not os.path.exists(socket):
+        raise EnvironmentUnfit(f"no engine answers at {address}: there is no such socket; start it")
+    if not os.access(socket, os.R_OK | os.W_OK):
+        raise _error(PermissionError("permission denied"), f"using the engine at {address}")
     with words(f"using the engine at {address}"):
         return docker.DockerClient(base_url=address, version="auto", timeout=60)  # asks its version
 

@@ -20,9 +20,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
-        with module.Engine(Path(folder) / "s") as made:
-            monkeypatch.setenv("DOCKER_HOST", made.address)
-            monkeypatch.setenv("HF_HOME", str(Path(folder) / "hub"))
-            monkeypatch.delenv("FTLAB_IMAGE", raising=False)
-            yield made
+    with (
+        tempfile.TemporaryDirectory() as folder,  # a socket's path must be short
+        module.Engine(Path(folder) / "s") as made,
+    ):
+        monkeypatch.setenv("DOCKER_HOST", made.address)
+        monkeypatch.setenv("HF_HOME", str(Path(folder) / "hub"))
+        monkeypatch.delenv("FTLAB_IMAGE", raising=False)
+        yield made

@@ -50,6 +50,9 @@ class Engine(socketserver.ThreadingUnixStreamServer):
         for process in self.processes.values():
             process.kill()
             process.wait()
+        for entry in self.containers.values():
+            if "log" in entry:
+                entry["log"].close()
         self.server_close()
 
     def find(self, name: str) -> dict[str, Any] | None:
@@ -147,8 +150,10 @@ class Handler(BaseHTTPRequestHandler):
             name = query.get("name") or f"made-{len(engine.containers)}"
             engine.made += 1
             key = f"{engine.made:04x}" + "0" * 60
-            entry = {"Id": key, "Name": f"/{name}", "Config": body, "HostConfig": body["HostConfig"],
-                     "Created": "", "Image": IMAGE["Id"]}  # fmt: skip
+            entry = {
+                "Id": key, "Name": f"/{name}", "Config": body, "Created": "",
+                "HostConfig": body["HostConfig"], "Image": IMAGE["Id"],
+            }  # fmt: skip
             engine.containers[key] = entry
             return self.send(201, {"Id": key, "Warnings": []})
         if words == ["json"]:

@@ -66,7 +66,7 @@ def test_an_engine_elsewhere_is_refused(address: str, monkeypatch: pytest.Monkey
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(EnvironmentUnfit, match="no engine answers there"):
+    with pytest.raises(EnvironmentUnfit, match=r"no engine answers at .*no such socket"):
         docker_engine.connect()
 
 
@@ -85,6 +85,12 @@ def test_faults_in_words(said: str, kind: type[FtlabError], told: str) -> None:
     with pytest.raises(kind, match=told) as caught, docker_engine.words("doing it"):
         raise docker.errors.DockerException(said)
     assert type(caught.value) is kind
+
+
+def test_no_permission_on_the_socket(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_engine.os, "access", lambda *_: False)
+    with pytest.raises(EnvironmentUnfit, match="no permission on its socket"):
+        docker_engine.connect()
 
 
 def test_words_of_ours_pass_through() -> None:
