@@ -64,7 +64,12 @@ def _package(facts: dict[str, Any], name: str, what: Any) -> list[dict[str, Any]
     if what is None:
         return rest
     fields = what if isinstance(what, dict) else {"version": what, "requires": []}
-    made = {"name": name, "version": "1", "location": facts["python"]["platlib"], "installer": "pip"}
+    made = {
+        "name": name,
+        "version": "1",
+        "location": facts["python"]["platlib"],
+        "installer": "pip",
+    }
     if fields.pop("twice", False) and old:
         return [*rest, old, {**old, **fields}]
     return [*rest, {**(old or made), **fields}]
