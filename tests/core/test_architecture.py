@@ -46,6 +46,7 @@ LIGHT = (
 # Tests of several modules at once; every other test file mirrors one source file.
 WHOLE = {
     "core/test_architecture.py": "the rules of the house",
+    "core/test_container.py": "Dockerfile, container/, compose.yaml and conda/",
     "core/test_house.py": "locks, recipes and text of the repository",
 }
 

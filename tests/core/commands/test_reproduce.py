@@ -25,7 +25,7 @@ def original(
     runs_root: Path, resolve: Callable[..., Plan], make_facts: Callable[..., Facts],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:  # fmt: skip
-    """A run of the fake trainer that is done, its manifest sealed by us; a probe without a child."""
+    """A run of the fake trainer that is done, sealed by us; a probe without a child."""
     plan = resolve(["train.max_steps=5"])
     run = Run.create(plan, runs_root, "a")
     local.start(run)
