@@ -7,6 +7,7 @@ ARG BASE_IMAGE=debian:bookworm-slim@sha256:abd67ffcfa541b485a3dff59865ab629aa048
 # uv and the wheel's builder, by hash; neither is in the final image.
 FROM ${BASE_IMAGE} AS tools
 ARG DEBIAN_SNAPSHOT=
+WORKDIR /src
 COPY container/apt-install container/apt-install
 RUN DEBIAN_SNAPSHOT="${DEBIAN_SNAPSHOT}" container/apt-install ca-certificates python3 python3-pip
 COPY tools.lock tools.lock
@@ -16,7 +17,6 @@ RUN python3 -m pip install --no-cache-dir --no-deps --require-hashes --only-bina
 # Our own wheel. Every file in it has the time of SOURCE_DATE_EPOCH.
 FROM tools AS wheel
 ARG SOURCE_DATE_EPOCH=1785715200
-WORKDIR /src
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY core core
 COPY kernels kernels
