@@ -56,7 +56,13 @@ def collect(
             {"config": to_json(config), "cache": cache, "progress": progress, "runs": place},
             durable=False,
         )
-        code = child.run("ftlab.probe", [os.fspath(request), os.fspath(answer)])
+        arguments = [os.fspath(request), os.fspath(answer)]
+        if config.launch.where == "docker":
+            from ftlab.launch import docker
+
+            code = docker.run_module(config, "ftlab.probe", arguments, Path(folder))
+        else:
+            code = child.run("ftlab.probe", arguments)
         return _read_answer(answer, code)
 
 
