@@ -36,11 +36,13 @@ class FtuiApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = keys.GLOBAL
 
-    def __init__(self, lab: Lab | None = None, *, attach: Run | None = None) -> None:
+    def __init__(
+        self, lab: Lab | None = None, *, attach: Run | None = None, repeat: bool = False
+    ) -> None:
         super().__init__()
         self.lab = lab or Lab()
         self.memory = Layout(self.lab.state)
-        self.attach = attach
+        self.attach, self.repeat = attach, repeat
         self._modes.update(loaders())
         for item in theme.THEMES:
             self.register_theme(item)
@@ -59,6 +61,8 @@ class FtuiApp(App[None]):
             self.open_run(self.attach)
         else:
             self.switch_mode("home")
+            if self.repeat:
+                self.repeat_last()
 
     @property
     def front(self) -> ModeScreen | None:
@@ -78,6 +82,17 @@ class FtuiApp(App[None]):
         """Put a config into New; `origin` says where it came from, such as a run's name."""
         self.switch_mode("new")
         cast("NewScreen", self.screen).load_text(text, origin)
+
+    def repeat_last(self) -> None:
+        """Put the newest run's config into New."""
+        from ftlab.errors import FtlabError
+        from ftlab.run import Run
+
+        try:
+            run = Run.find("last", self.lab.runs_dir)
+            self.clone(run.config_path.read_text(encoding="utf-8"), run.id)
+        except (FtlabError, OSError) as error:
+            self.notify(str(error), severity="warning", markup=False)
 
     def copy(self, name: str, text: str) -> str:
         """Copy to clipboard and file, and say where; the path of the file."""
