@@ -26,6 +26,7 @@ class Column:
     def __init__(self) -> None:
         self.values = array("f")
         self.scales: list[tuple[array[float], array[float]]] = []  # (minima, maxima)
+        self.cuts = 0  # how often values were taken away again
 
     def extend(self, rows: int, values: Sequence[float]) -> None:
         """Add values after `rows` rows; a column that is shorter is filled with NaN first."""
@@ -36,6 +37,7 @@ class Column:
 
     def cut(self, rows: int) -> None:
         """Keep the first `rows` values."""
+        self.cuts += len(self.values) > rows
         del self.values[rows:]
         for level, (low, high) in enumerate(self.scales):
             kept = rows // FAN ** (level + 1)
