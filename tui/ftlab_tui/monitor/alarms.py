@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ftlab.progress import duration
 from ftlab.run import LIVE, STALLED_AFTER
-
 from ftlab_tui.reading.gpus import GpuNow
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.reading.series import Table
@@ -33,9 +32,7 @@ class Alarm:
     severe: bool = False
 
 
-def judge(
-    live: LiveRun, gpus: Sequence[GpuNow] = (), disk_free: int | None = None
-) -> list[Alarm]:
+def judge(live: LiveRun, gpus: Sequence[GpuNow] = (), disk_free: int | None = None) -> list[Alarm]:
     """Every alarm of a run, severe ones first."""
     found = [*_state(live), *_losses(live), *_hardware(live, gpus, disk_free)]
     return sorted(found, key=lambda alarm: not alarm.severe)

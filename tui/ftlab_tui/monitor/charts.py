@@ -115,9 +115,7 @@ def curves(plan: ChartPlan, live: LiveRun, smoother: Smoother) -> list[Curve]:
         ) -> Points:
             return _table(live, smoother, where, metric).buckets(metric, low, high, count)
 
-        def at(
-            step: float, where: str = where, metric: str = metric
-        ) -> tuple[float, float] | None:
+        def at(step: float, where: str = where, metric: str = metric) -> tuple[float, float] | None:
             return _table(live, smoother, where, metric).at(metric, step)
 
         made.append(Curve(name, points, at, colour, marks=where == "eval"))

@@ -7,12 +7,13 @@ the least important first.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from rich.style import StyleType
+from rich.text import Text
 
 from ftlab.progress import duration
 from ftlab.run import LIVE
-from rich.text import Text
-
 from ftlab_tui.monitor.axis import label, number
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.reading.speed import Speed
@@ -28,7 +29,7 @@ SIGNS = {  # state -> (sign, style)
     "deleted": ("✘", "error"),
 }
 GAP = "   "
-Styles = dict[str, str]  # success, warning, error, muted, accent -> style of the theme
+Styles = Mapping[str, StyleType]  # success, warning, error, muted, accent -> the theme's style
 
 
 def sign(state: str, styles: Styles) -> Text:
@@ -133,7 +134,7 @@ def _bar(share: float, room: int, styles: Styles) -> Text:
     return bar.append(f"{share:.0%}")
 
 
-def _named(name: str, value: str, muted: str) -> Text:
+def _named(name: str, value: str, muted: StyleType) -> Text:
     text = Text(f"{name} ", muted) if name else Text()
     return text.append(value, "not dim")
 
@@ -151,7 +152,7 @@ def _trend(live: LiveRun) -> str:
     return f" {'▼' if change < 0 else '▲'}{abs(change):.2g}"
 
 
-def _mfu(live: LiveRun, speed: Speed | None, muted: str) -> Text:
+def _mfu(live: LiveRun, speed: Speed | None, muted: StyleType) -> Text:
     if speed is None or not live.last_step:
         return Text()
     share = speed.mfu(live.last_step)

@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.markup import escape
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -23,6 +24,7 @@ from ftlab_tui.monitor.canvas import NO_COLOUR, Canvas
 
 Points = Sequence[tuple[float, float, float]]  # (step, least, greatest)
 COLOURS = ("a", "b", "c", "d", "e", "f")  # component classes chart--a, ...
+_NAMES = ("$primary", "$accent", "$secondary", "$error", "$warning", "$success")  # of the same
 _LEAST_SPAN = 4.0  # steps that a zoom shows at least
 
 
@@ -98,6 +100,7 @@ class View:
 class Chart(Widget, can_focus=True):
     """Curves over steps. The border carries the title, the legend, and values at the crosshair."""
 
+    ALLOW_MAXIMIZE = True
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{name}" for name in COLOURS} | {
         "chart--axis",
         "chart--cursor",
@@ -112,11 +115,11 @@ class Chart(Widget, can_focus=True):
         width: 1fr;
         &:focus { border: round $accent; }
         & > .chart--a { color: $primary; }
-        & > .chart--b { color: $warning; }
-        & > .chart--c { color: $success; }
+        & > .chart--b { color: $accent; }
+        & > .chart--c { color: $secondary; }
         & > .chart--d { color: $error; }
-        & > .chart--e { color: $accent; }
-        & > .chart--f { color: $secondary; }
+        & > .chart--e { color: $warning; }
+        & > .chart--f { color: $success; }
         & > .chart--axis { color: $text-muted; }
         & > .chart--cursor { color: $text-muted; }
     }
@@ -144,6 +147,7 @@ class Chart(Widget, can_focus=True):
         self.title, self.view, self.log = title, view, log
         self.curves: Sequence[Curve] = ()
         self.empty = "no values yet"
+        self.key = title  # names the chart in what is remembered
         self.marker = "braille"
         self._strips: list[Strip] | None = None
         self._plot = (0, 1)  # first column of the plot, columns
@@ -238,18 +242,16 @@ class Chart(Widget, can_focus=True):
             found = curve.at(self.view.last if step is None else step)
             if found is not None:
                 parts.append((curve, number(found[1])))
-        shown = [f"[{self._css(c.colour)}]{_escape(c.name)} {value}[/]" for c, value in parts]
+        shown = [
+            f"[{_NAMES[c.colour % len(_NAMES)]}]{escape(c.name)} {value}[/]" for c, value in parts
+        ]
         length = len(title) + sum(len(c.name) + len(v) + 3 for c, v in parts)
         if length > room:
-            shown = [f"[{self._css(c.colour)}]{value}[/]" for c, value in parts]
+            shown = [f"[{_NAMES[c.colour % len(_NAMES)]}]{value}[/]" for c, value in parts]
             length = len(title) + sum(len(v) + 3 for _, v in parts)
-        pieces = [_escape(title), *(shown if length <= room else [])]
+        pieces = [escape(title), *(shown if length <= room else [])]
         self.border_title = " · ".join(pieces)
         self.border_subtitle = "" if step is None else f"step {step:.0f}"
-
-    def _css(self, colour: int) -> str:
-        style = self.get_component_rich_style(f"chart--{COLOURS[colour % len(COLOURS)]}")
-        return style.color.name if style.color is not None else "default"
 
     def _cursor_column(self, columns: int) -> int | None:
         low, high = self.view.shown
@@ -364,7 +366,3 @@ def _runs(
 
 def _row_of(share: float | None, rows: int) -> int:
     return -1 if share is None else int((1 - share) * (rows - 1) + 0.5)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.style import StyleType
 from rich.text import Text
 
 from ftlab_tui.monitor.header import Styles, fit
@@ -58,5 +59,5 @@ def meter(share: float, cells: int, styles: Styles) -> Text:
     return text.append("▏", styles.get("muted", ""))
 
 
-def _hot(degrees: int, styles: Styles) -> str:
+def _hot(degrees: int, styles: Styles) -> StyleType:
     return styles.get("warning", "") if degrees >= 85 else ""

@@ -20,7 +20,6 @@ from ftlab.errors import FtlabError
 from ftlab.events import EventReader
 from ftlab.progress import Pace
 from ftlab.run import LIVE, Run, Status
-
 from ftlab_tui.reading.series import NAN, Table
 
 BLOCK = 1 << 16  # bytes decoded between two looks at the clock: about 1 ms
