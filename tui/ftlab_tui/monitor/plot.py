@@ -144,7 +144,7 @@ class Chart(Widget, can_focus=True):
 
     def __init__(self, title: str, view: View, *, log: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.title, self.view, self.log = title, view, log
+        self.title, self.view, self.log_axis = title, view, log
         self.curves: Sequence[Curve] = ()
         self.empty = "no values yet"
         self.key = title  # names the chart in what is remembered
@@ -175,7 +175,7 @@ class Chart(Widget, can_focus=True):
         low, high = self.view.shown
         rough = max(8, width - 8)
         drawn = [(curve, curve.points(low, high, 2 * rough)) for curve in self.curves]
-        axis = Axis.around((v for _, points in drawn for p in points for v in p[1:]), log=self.log)
+        axis = Axis.around((v for _, points in drawn for p in points for v in p[1:]), log=self.log_axis)
         self._titles()
         if not any(points for _, points in drawn):
             return self._blank(width, height)
@@ -236,7 +236,7 @@ class Chart(Widget, can_focus=True):
         """Title and legend above; below, the values at the crosshair or the newest ones."""
         step = self.view.cursor
         room = max(4, self.size.width - 4)
-        title = f"{self.title}{' · log' if self.log else ''}"
+        title = f"{self.title}{' · log' if self.log_axis else ''}"
         parts = []
         for curve in self.curves:
             found = curve.at(self.view.last if step is None else step)
@@ -288,7 +288,7 @@ class Chart(Widget, can_focus=True):
 
     def action_log(self) -> None:
         """Switch between a linear and a log axis."""
-        self.log = not self.log
+        self.log_axis = not self.log_axis
         self.redraw()
         self.post_message(self.LogChanged(self))
 

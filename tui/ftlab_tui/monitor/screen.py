@@ -285,7 +285,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
 
     def _chart(self, chart: Chart, plan: ChartPlan, live: LiveRun) -> None:
         chart.title = plan.title
-        chart.log = self.layout_memory.get(f"monitor.log.{plan.key}", plan.log)
+        chart.log_axis = self.layout_memory.get(f"monitor.log.{plan.key}", plan.log)
         chart.empty = header.waiting_for(live) if not live.train.columns else "no values"
         chart.key = plan.key
         chart.show(charts.curves(plan, live, self.smoother))
@@ -379,7 +379,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
 
     def on_chart_log_changed(self, event: Chart.LogChanged) -> None:
         """Remember it."""
-        self.layout_memory.set(f"monitor.log.{event.chart.key}", event.chart.log)
+        self.layout_memory.set(f"monitor.log.{event.chart.key}", event.chart.log_axis)
 
     def action_smooth(self) -> None:
         """The next degree of smoothing."""
