@@ -1,4 +1,4 @@
-"""Axes of a chart: where a value lies, which numbers stand beside it, on a linear or a log scale."""
+"""Axes of a chart: where a value lies and which numbers stand beside it, linear or logarithmic."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.widgets import Log
 
 from ftlab_tui.reading.logtail import LogTail, is_warning
@@ -28,7 +29,7 @@ class LogPane(Log, can_focus=True):
         &:focus { border: round $accent; }
     }
     """
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "earlier", "Up", show=False),
         Binding("pageup", "earlier_page", "Page up", show=False),
         Binding("end", "follow", "Follow", show=False),

@@ -168,14 +168,17 @@ class Chart(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """A line of the drawing, which is made when it is first asked for."""
         if self._strips is None or len(self._strips) != self.size.height:
-            self._strips = self._draw(self.size.width, self.size.height)
+            base = self.rich_style
+            drawn = self._draw(self.size.width, self.size.height)
+            self._strips = [strip.apply_style(base) for strip in drawn]
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
     def _draw(self, width: int, height: int) -> list[Strip]:
         low, high = self.view.shown
         rough = max(8, width - 8)
         drawn = [(curve, curve.points(low, high, 2 * rough)) for curve in self.curves]
-        axis = Axis.around((v for _, points in drawn for p in points for v in p[1:]), log=self.log_axis)
+        values = (value for _, points in drawn for point in points for value in point[1:])
+        axis = Axis.around(values, log=self.log_axis)
         self._titles()
         if not any(points for _, points in drawn):
             return self._blank(width, height)
@@ -247,7 +250,7 @@ class Chart(Widget, can_focus=True):
         ]
         length = len(title) + sum(len(c.name) + len(v) + 3 for c, v in parts)
         if length > room:
-            shown = [f"[{_NAMES[c.colour % len(_NAMES)]}]{value}[/]" for c, value in parts]
+            shown = [f"[{_css(c)}]{value}[/]" for c, value in parts]
             length = len(title) + sum(len(v) + 3 for _, v in parts)
         pieces = [escape(title), *(shown if length <= room else [])]
         self.border_title = " · ".join(pieces)
@@ -362,6 +365,10 @@ def _runs(
             text, current = "", colour
         text += character
     return segments
+
+
+def _css(curve: Curve) -> str:
+    return _NAMES[curve.colour % len(_NAMES)]
 
 
 def _row_of(share: float | None, rows: int) -> int:

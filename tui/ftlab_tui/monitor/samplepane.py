@@ -1,4 +1,4 @@
-"""What the model answers: before training and now, prompt by prompt, beside the hoped-for answer."""
+"""What the model answers: before training and now, prompt by prompt, beside what was hoped for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SamplePane(VerticalScroll, can_focus=True):
         if key == self._key:
             return
         self._key = key
-        text = self._render(prompts[self.number][0], events) if prompts else Text(_none(live))
+        text = self._describe(prompts[self.number][0], events) if prompts else Text(_none(live))
         self._text = text.plain
         self.query_one(Static).update(text)
         steps = " → ".join(str(event.get("step", "?")) for event in events)
@@ -65,7 +65,7 @@ class SamplePane(VerticalScroll, can_focus=True):
         """What is shown, for copying."""
         return self._text
 
-    def _render(self, prompt: str, events: list[Event]) -> Text:
+    def _describe(self, prompt: str, events: list[Event]) -> Text:
         look = styles(self.app)
         text = Text()
         text.append("prompt ", look["muted"]).append(f"{prompt.strip()}\n")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from typing import ClassVar
 
 from rich.text import Text
-from textual import work
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.widget import Widget
@@ -18,23 +15,22 @@ from ftlab.errors import FtlabError
 from ftlab.run import LIVE, Run
 from ftlab_tui.colours import styles
 from ftlab_tui.monitor import asking, charts, header, strip
+from ftlab_tui.monitor.actions import MonitorActions
 from ftlab_tui.monitor.alarms import Alarm, judge
-from ftlab_tui.monitor.charts import SMOOTHING, ChartPlan, Smoother
+from ftlab_tui.monitor.charts import SMOOTHING, ChartPlan
 from ftlab_tui.monitor.logpane import LogPane
-from ftlab_tui.monitor.plot import Chart, View
+from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
 from ftlab_tui.reading import speed
-from ftlab_tui.reading.gpus import GpuThread, of_run
+from ftlab_tui.reading.gpus import GpuNow, GpuThread, of_run
 from ftlab_tui.reading.live import LiveRun
-from ftlab_tui.widgets.confirm import Confirm
-from ftlab_tui.widgets.modescreen import ModeScreen
 
 INTERVAL = 0.5  # seconds between two looks at the run
 SLICE = 0.012  # seconds of reading between two chances to paint
 MOST_CHARTS = 6
 
 
-class MonitorScreen(ModeScreen):
+class MonitorScreen(MonitorActions):
     """Watches one run. Nothing here can hurt the training but what asks first."""
 
     MODE = "monitor"
@@ -44,25 +40,6 @@ and any number of viewers may watch. Requests are carried out by the trainer aft
 In a chart: left and right move the crosshair, + and - zoom, shift+left and shift+right move along,
 0 shows all steps, l switches to a log axis; with the mouse, point and turn the wheel.
 """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop", "Stop+save", tooltip="save and stop; asks first"),
-        Binding("S", "end", "Stop now", show=False, tooltip="end the process; asks first"),
-        Binding("k", "ask('save')", "Save", tooltip="save a checkpoint after this step"),
-        Binding("v", "ask('eval')", "Eval", tooltip="evaluate after this step"),
-        Binding("g", "ask('sample')", "Sample", tooltip="generate samples after this step"),
-        Binding("l", "log_axis", "Log axis", tooltip="log or linear axis of the chart"),
-        Binding("o", "smooth", "Smooth", show=False, tooltip="smooth curves more, or not at all"),
-        Binding("w", "warnings", "Warnings", show=False, tooltip="warnings of the log alone"),
-        Binding("p", "prompt", "Prompt", show=False, tooltip="samples of the next prompt"),
-        Binding("b", "pane", "Log/samples", show=False, tooltip="log or samples, where one fits"),
-        Binding("right_square_bracket", "chart(1)", "Next chart", show=False, key_display="]"),
-        Binding("left_square_bracket", "chart(-1)", "Chart before", show=False, key_display="["),
-        Binding("plus,equals_sign", "scale(0.5)", "Zoom in", show=False, key_display="+"),
-        Binding("minus", "scale(2.0)", "Zoom out", show=False, key_display="-"),
-        Binding("0", "whole", "All steps", show=False),
-        Binding("full_stop", "other(1)", "Newer run", show=False, key_display="."),
-        Binding("comma", "other(-1)", "Older run", show=False, key_display=","),
-    ]
     DEFAULT_CSS = """
     MonitorScreen {
         #head, #alarms, #gpus { height: auto; padding: 0 1; width: 100%; }
@@ -84,15 +61,10 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
 
     def __init__(self) -> None:
         super().__init__()
-        self.live: LiveRun | None = None
         self.speed: speed.Speed | None = None
         self.uuids: list[str] = []
-        self.view = View()
-        self.smoother = Smoother()
         self.gpus = GpuThread()
         self.alarms: list[Alarm] = []
-        self.asked: dict[int, str] = {}  # number of a request made here -> its name
-        self.main = 0  # which chart is the large one
         self._drawn: tuple[object, ...] = ()
         self._reading = False
 
@@ -124,7 +96,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         self.smoother.set(weight if weight in SMOOTHING else SMOOTHING[0])
         self.gpus.start()
         self.set_interval(INTERVAL, self._tick)
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._redraw(force=True))
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw(force=True))
         if self.live is not None:
             self._begin()
 
@@ -171,7 +143,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
     def _tick(self) -> None:
         """Every half second while this screen is in front."""
         if self.live is None:
-            self._redraw()
+            self.redraw()
             return
         if not self.is_current or self._reading:
             return
@@ -186,15 +158,16 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
             return
         self._reading = live.poll(SLICE)
         if self._reading:
-            self._head()
+            self.draw_head()
             self.set_timer(0.001, self._read)
         else:
-            self._redraw()
+            self.redraw()
 
-    def _redraw(self, *, force: bool = False) -> None:
+    def redraw(self, *, force: bool = False) -> None:
+        """Draw what changed; the charts too where they must be drawn anew."""
         live = self.live
         try:
-            self._head()
+            self.draw_head()
             if live is None:
                 return
             self.query_one(LogPane).update()
@@ -209,7 +182,8 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
             self._drawn = drawn
             self._charts(plans)
 
-    def _head(self) -> None:
+    def draw_head(self) -> None:
+        """State, figures, alarms."""
         look, width = styles(self.app), max(10, self.size.width - 2)
         head = self.query_one("#head", Static)
         if self.live is None:
@@ -241,7 +215,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         widget.set_class(bool(lines), "-some")
         widget.update(Text("\n").join(lines[:most]))
 
-    def _gpus(self) -> tuple[object, ...] | tuple[()]:
+    def _gpus(self) -> tuple[GpuNow, ...]:
         live = self.live
         if live is None or live.state not in LIVE or not self.uuids or not self._is_here(live):
             return ()
@@ -316,107 +290,6 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
             str(self.live.run.path),
         ]
         return f"run-{self.live.run.id}", "\n".join(lines)
-
-    def go_back(self) -> bool:
-        """esc: first the crosshair, then the zoom."""
-        if self.view.cursor is not None:
-            self.view.point(None)
-            return True
-        if self.view.zoom is not None:
-            self.view.whole()
-            return True
-        return False
-
-    def action_ask(self, name: str) -> None:
-        """Save, evaluate or sample now."""
-        if self.live is None:
-            return
-        answer = asking.ask(self.live.run, name)
-        if answer.number:
-            self.asked[answer.number] = name
-        self._tell(answer)
-
-    def _tell(self, answer: asking.Answer) -> None:
-        severity = "information" if answer.ok else "warning"
-        self.notify(answer.text, severity=severity, markup=False)  # type: ignore[arg-type]
-        if self.live is not None:
-            self._head()
-
-    @work(exclusive=True, group="stop")
-    async def action_stop(self) -> None:
-        """Save and stop, once the person agrees."""
-        live = self.live
-        if live is None:
-            return
-        if live.state not in LIVE:
-            self.notify(f"{live.run.id} is {live.state}: nothing to stop", markup=False)
-            return
-        if await self.app.push_screen_wait(Confirm(*asking.stop_question(live), yes="Stop")):
-            self.action_ask("stop")
-
-    @work(exclusive=True, group="stop")
-    async def action_end(self) -> None:
-        """SIGTERM, and when that was sent before, SIGKILL; each asked."""
-        live = self.live
-        if live is None:
-            return
-        if live.state not in LIVE:
-            self.notify(f"{live.run.id} is {live.state}: nothing to end", markup=False)
-            return
-        kill = self._terminated == live.run
-        yes = "Kill" if kill else "End"
-        if await self.app.push_screen_wait(Confirm(*asking.end_question(live, kill), yes=yes)):
-            answer = asking.end(live.run, kill=kill)
-            self._terminated = live.run if answer.ok else None
-            self._tell(answer)
-
-    _terminated: Run | None = None
-
-    def action_log_axis(self) -> None:
-        """Log or linear: the focused chart, else the large one."""
-        chart = self.focused if isinstance(self.focused, Chart) else self.query_one("#main", Chart)
-        chart.action_log()
-
-    def on_chart_log_changed(self, event: Chart.LogChanged) -> None:
-        """Remember it."""
-        self.layout_memory.set(f"monitor.log.{event.chart.key}", event.chart.log_axis)
-
-    def action_smooth(self) -> None:
-        """The next degree of smoothing."""
-        position = SMOOTHING.index(self.smoother.weight)
-        self.smoother.set(SMOOTHING[(position + 1) % len(SMOOTHING)])
-        self.layout_memory.set("monitor.smoothing", self.smoother.weight)
-        self.notify(f"smoothing {self.smoother.weight or 'off'}", timeout=2)
-        self._redraw()
-
-    def action_warnings(self) -> None:
-        """Warnings of the log alone, or all of it."""
-        self.query_one(LogPane).toggle_warnings()
-
-    def action_prompt(self) -> None:
-        """The next prompt."""
-        if self.live is not None:
-            self.query_one(SamplePane).next(self.live)
-
-    def action_pane(self) -> None:
-        """Where there is room for one: log or samples."""
-        self.toggle_class("-swap")
-
-    def action_chart(self, direction: int) -> None:
-        """Another chart becomes the large one."""
-        if self.live is not None:
-            count = len(charts.plans(self.live))
-            self.main = (self.main + direction) % count
-            self._redraw()
-
-    def action_scale(self, factor: float) -> None:
-        """Zoom all charts."""
-        self.view.scale(factor)
-
-    def action_whole(self) -> None:
-        """All steps in all charts."""
-        self.view.cursor = None
-        self.view.whole()
 
     def action_other(self, direction: int) -> None:
         """The run made before or after this one."""

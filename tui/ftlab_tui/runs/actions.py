@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 
+from textual import work
+
 from ftlab import notes, trash
 from ftlab.errors import FtlabError
 from ftlab.run import LIVE, Run
-from textual import work
-
 from ftlab_tui.runs import commands, resuming
 from ftlab_tui.runs.notesdialog import NotesDialog
 from ftlab_tui.runs.rows import bytes_text

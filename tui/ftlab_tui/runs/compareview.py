@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ftlab.run import Run
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
+from ftlab.run import Run
 from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import number
 from ftlab_tui.monitor.charts import Smoother

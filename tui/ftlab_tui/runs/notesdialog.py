@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ftlab.notes import Notes, parse_tags
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
+
+from ftlab.notes import Notes, parse_tags
 
 
 class NotesDialog(ModalScreen[Notes | None]):

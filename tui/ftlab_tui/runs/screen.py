@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import ClassVar
 
-from ftlab.commands.runs import age
-from ftlab.errors import FtlabError
-from ftlab.run import Run
 from rich.text import Text
 from textual import work
 from textual.binding import Binding, BindingType
@@ -16,6 +13,9 @@ from textual.coordinate import Coordinate
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
+from ftlab.commands.runs import age
+from ftlab.errors import FtlabError
+from ftlab.run import Run
 from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import number
 from ftlab_tui.monitor.header import sign
