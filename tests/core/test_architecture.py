@@ -36,8 +36,8 @@ HEAVY = {
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
     "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
-    "lock", "manifest", "paths", "plan", "presets", "probe", "process", "progress", "registry",
-    "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext", "launch",
+    "lock", "manifest", "notes", "paths", "plan", "presets", "probe", "process", "progress", "registry",
+    "rules", "run", "schema", "setting", "summary", "trash", "values", "versions", "yamltext", "launch",
     "launch.local", "models.families", "models.spec", "starter.data", "starter.demo",
     "starter.model",
 )  # fmt: skip
