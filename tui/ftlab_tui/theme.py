@@ -8,6 +8,7 @@ also said by a word or a sign, so that no colour carries a meaning alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from textual.theme import Theme
 
@@ -79,3 +80,16 @@ def few_colours() -> bool:
     return "256color" not in os.environ.get("TERM", "") and os.environ.get("TERM", "") in (
         "linux", "ansi", "vt100", "vt220", "xterm", "screen",
     )  # fmt: skip
+
+
+def tones(variables: Mapping[str, str]) -> dict[str, str]:
+    """A theme's colours as Rich knows them: `ansi_bright_red` is `bright_red` there.
+
+    Args:
+        variables: the app's `theme_variables`.
+    """
+    return {
+        name: value.removeprefix("ansi_")
+        for name, value in variables.items()
+        if value.startswith(("#", "ansi_"))
+    }

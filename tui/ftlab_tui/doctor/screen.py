@@ -14,7 +14,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from ftlab.errors import FtlabError
-from ftlab_tui import copying
+from ftlab_tui import copying, theme
 from ftlab_tui.doctor import report
 from ftlab_tui.doctor.report import Finding
 from ftlab_tui.widgets.modescreen import ModeScreen
@@ -72,7 +72,7 @@ class DoctorScreen(ModeScreen):
             text = await report.ask(options)
             found = report.read(text)
         except FtlabError as error:
-            line.update(Text(str(error), self.app.theme_variables["error"]))
+            line.update(Text(str(error), theme.tones(self.app.theme_variables)["error"]))
             return
         if only:
             new = {item.id: item for item in found}
@@ -96,7 +96,7 @@ class DoctorScreen(ModeScreen):
 
     def _line(self, item: Finding) -> Text:
         tone = report.TONES.get(item.status)
-        style = self.app.theme_variables[tone] if tone else "dim"
+        style = theme.tones(self.app.theme_variables)[tone] if tone else "dim"
         sign = f"{report.SIGNS.get(item.status, '?')} {item.status:<8}"
         return Text.assemble((sign, style), item.title, no_wrap=True, overflow="ellipsis")
 

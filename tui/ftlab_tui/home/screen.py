@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from ftlab_tui import theme
 from ftlab_tui.widgets.modescreen import ModeScreen
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class HomeScreen(ModeScreen):
         tone = TONES.get(line.state)
         sign = f"{SIGNS.get(line.state, '?')} {line.state:<8}"
         text = Text(no_wrap=True, overflow="ellipsis")
-        text.append(sign, self.app.theme_variables[tone] if tone else "dim")
+        text.append(sign, theme.tones(self.app.theme_variables)[tone] if tone else "dim")
         text.append(f" {line.id:<38} ").append(f"{line.progress:>11} steps  {line.age}", "dim")
         return text
 

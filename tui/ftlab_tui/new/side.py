@@ -8,6 +8,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from ftlab.plan import Plan
+from ftlab_tui import theme
 from ftlab_tui.new import show
 
 
@@ -40,7 +41,7 @@ class Side(Vertical):
 
     def update(self, yaml: str, plan: Plan | None, note: str, command: str) -> None:
         """Show the draft as it stands; `note` says what is missing or going on."""
-        colours = self.app.theme_variables
+        colours = theme.tones(self.app.theme_variables)
         self.query_one("#text", Static).update(show.yaml(yaml, colours))
         bar = self.query_one("#bar", Static)
         width = (bar.size.width or 40) - 1

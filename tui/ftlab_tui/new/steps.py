@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 from ftlab.facts import DataFacts, Machine
 from ftlab.plan import Plan
 from ftlab.planning.words import number, size
+from ftlab_tui import theme
 from ftlab_tui.new import fits, show
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.form import Form
@@ -79,7 +80,7 @@ class ModelStep(Step):
         name = name if len(name) <= width - 1 else "…" + name[-(width - 2) :]
         line = Text(no_wrap=True, overflow="ellipsis").append(f"{name:<{width}}")
         line.append(f"{number(marks.parameters) if marks.parameters else '?':>9}  ", "dim")
-        tones = self.app.theme_variables
+        tones = theme.tones(self.app.theme_variables)
         for way, wide in zip(WAYS, (6, 5, 5), strict=True):
             mark = marks.mark(way, room)
             tone = {"yes": "success", "tight": "warning", "no": "error"}.get(mark)
@@ -138,7 +139,7 @@ class DataStep(Step):
 
     def tell(self, facts: DataFacts | None, limit: int | None) -> None:
         """Facts and samples of the data that was read."""
-        colours = self.app.theme_variables
+        colours = theme.tones(self.app.theme_variables)
         about, rows = self.query_one("#data-facts", Static), self.query_one("#data-samples", Static)
         if facts is None:
             about.update("")
@@ -214,7 +215,7 @@ class ReviewStep(Step):
 
     def tell(self, plan: Plan | None, draft: Draft, note: str) -> None:
         """The plan, or what is being done to get one."""
-        colours = self.app.theme_variables
+        colours = theme.tones(self.app.theme_variables)
         self.query_one("#launch-note", Static).update(Text(note))
         self.query_one("#review-difference", Static).update(
             show.difference(draft.difference(), draft.preset)
