@@ -1,10 +1,10 @@
 """ftui: the command line of the app.
 
-    ftui                 the app
-    ftui r               a new run that begins with the last one's config
-    ftui attach RUN      watch a run, from anywhere that sees its directory
-    ftui status          one screen of text, and out
-    ftui serve           the same app in a browser, on this machine only
+ftui                 the app
+ftui r               a new run that begins with the last one's config
+ftui attach RUN      watch a run, from anywhere that sees its directory
+ftui status          one screen of text, and out
+ftui serve           the same app in a browser, on this machine only
 """
 
 from __future__ import annotations

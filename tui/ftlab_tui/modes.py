@@ -32,11 +32,19 @@ MODES = (
     Mode("home", "1", "Home", "ftlab_tui.home.screen:HomeScreen", "what there is and what to do"),
     Mode("new", "2", "New", "ftlab_tui.new.screen:NewScreen", "set up a run in four steps"),
     Mode(
-        "monitor", "3", "Monitor", "ftlab_tui.monitor.screen:MonitorScreen", "watch a run as it goes"
+        "monitor",
+        "3",
+        "Monitor",
+        "ftlab_tui.monitor.screen:MonitorScreen",
+        "watch a run as it goes",
     ),
     Mode("runs", "4", "Runs", "ftlab_tui.runs.screen:RunsScreen", "compare, resume, tidy up"),
     Mode(
-        "doctor", "5", "Doctor", "ftlab_tui.doctor.screen:DoctorScreen", "is this machine fit for it"
+        "doctor",
+        "5",
+        "Doctor",
+        "ftlab_tui.doctor.screen:DoctorScreen",
+        "is this machine fit for it",
     ),
 )
 

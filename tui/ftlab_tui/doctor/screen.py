@@ -31,11 +31,17 @@ class DoctorScreen(ModeScreen):
     )
     CSS = """
     DoctorScreen #sum { height: 1; padding: 0 1; background: $surface; }
-    DoctorScreen #findings { width: 2fr; height: 1fr; border: none; background: $background; }
+    DoctorScreen #findings {
+        width: 2fr; height: 1fr; border: none; background: $background;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    DoctorScreen #findings:focus { border: none; }
     DoctorScreen #detail { width: 3fr; border-left: solid $panel; padding: 0 1; }
-    .-narrow DoctorScreen Horizontal, DoctorScreen.-narrow Horizontal { layout: vertical; }
+    DoctorScreen.-narrow Horizontal { layout: vertical; }
     DoctorScreen.-narrow #findings { width: 100%; height: 1fr; }
-    DoctorScreen.-narrow #detail { width: 100%; height: 1fr; border-left: none; border-top: solid $panel; }
+    DoctorScreen.-narrow #detail {
+        width: 100%; height: 1fr; border-left: none; border-top: solid $panel;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "Run again"),
@@ -111,7 +117,9 @@ class DoctorScreen(ModeScreen):
         item = self.chosen()
         if item is None:
             return
-        text = Text(f"{item.title}\n", "bold").append(f"{item.id}: {item.status}\n\n", "dim not bold")
+        text = Text(f"{item.title}\n", "bold").append(
+            f"{item.id}: {item.status}\n\n", "dim not bold"
+        )
         for name, value in (("found", item.observed), ("wanted", item.expected), ("why", item.why),
                             ("blocks", ", ".join(item.blocks))):  # fmt: skip
             if value:

@@ -47,9 +47,13 @@ class HomeScreen(ModeScreen):
     )
     CSS = """
     HomeScreen #hello { height: auto; padding: 1 2 0 2; }
-    HomeScreen #actions { height: 1fr; border: none; background: $background; padding: 1 1; }
+    HomeScreen #actions {
+        height: 1fr; border: none; background: $background; padding: 1 1;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    HomeScreen #actions:focus { border: none; }
     HomeScreen #foot { height: auto; padding: 0 2 1 2; color: $text-muted; }
-    .-short HomeScreen #hello { padding: 0 2; }
+    HomeScreen.-short #hello { padding: 0 2; }
     """
 
     def body(self) -> Iterable[Widget]:
@@ -96,12 +100,16 @@ class HomeScreen(ModeScreen):
         before = self._highlighted()
         lines = self._runs()
         options: list[Option | None] = [
-            Option(_action("Quick start", "teach a small model a task, about a minute"), id="quick"),
+            Option(
+                _action("Quick start", "teach a small model a task, about a minute"), id="quick"
+            ),
             Option(_action("New run", "model, data, settings, review"), id="new"),
         ]
         if lines:
             options.append(
-                Option(_action("Repeat last", f"{lines[0].id} as a start for a new run"), id="again")
+                Option(
+                    _action("Repeat last", f"{lines[0].id} as a start for a new run"), id="again"
+                )
             )
         shown = [line for line in lines if wanted in line.id.lower()][: 100 if wanted else RECENT]
         if shown:

@@ -110,7 +110,9 @@ class Draft:
         """Settings that have no effect as things stand, each with the reason."""
         cleaned = {
             section: {
-                name: value for name, value in given.items() if f"{section}.{name}" not in self.wrong
+                name: value
+                for name, value in given.items()
+                if f"{section}.{name}" not in self.wrong
             }
             for section, given in self.given.items()
         }

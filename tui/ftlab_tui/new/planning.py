@@ -32,6 +32,7 @@ class Planner:
         problems: what model, data or machine say against it, by path.
         failure: what went wrong besides, "" when nothing.
         busy: what is being done, "" when nothing.
+        looking: the key of the facts that are being found, "" when none are.
     """
 
     def __init__(self, runs_dir: Path) -> None:
@@ -42,6 +43,7 @@ class Planner:
         self.problems: dict[str, Problem] = {}
         self.failure = ""
         self.busy = ""
+        self.looking = ""
         # Replaced in tests, where no child is wanted.
         self.find: Callable[[RunConfig, Path], Awaitable[Facts]] = children.facts
         self.fetch: Callable[[], Awaitable[None]] = children.fetch_starter
@@ -50,9 +52,19 @@ class Planner:
         """Whether the facts are of another model or other data."""
         return self.facts is None or self.key != key_of(draft)
 
+    def wants_look(self, draft: Draft) -> bool:
+        """Whether model and data are to be read: others, not tried in vain, not being read."""
+        key = key_of(draft)
+        return self.stale(draft) and key not in (self.looking, self.failed)
+
+    @property
+    def failed(self) -> str:
+        """The key that was tried in vain, "" when none was."""
+        return self.key if self.facts is None else ""
+
     async def look(self, config: RunConfig, draft: Draft, tell: Callable[[], None]) -> None:
         """Get the facts of model and data; `tell` is called when `busy` changed."""
-        key = key_of(draft)
+        key = self.looking = key_of(draft)
         self.facts, self.plan, self.problems, self.failure = None, None, {}, ""
         try:
             if config.model.name == str(location()) and not intact(location()):
@@ -66,7 +78,8 @@ class Planner:
             self.key = key
             self._take(error)
         finally:
-            self.busy = ""
+            if self.looking == key:  # else a later look has taken over
+                self.busy = self.looking = ""
 
     def resolve(self, config: RunConfig | None) -> None:
         """The plan of the config with the facts that are known."""

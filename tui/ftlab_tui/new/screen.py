@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -13,23 +12,24 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Button, ContentSwitcher, Input, OptionList, Static
+from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
-from ftlab import atomic, yamltext
+from ftlab import yamltext
 from ftlab.errors import ConfigError, FtlabError, Problem
 from ftlab.facts import Machine
-from ftlab_tui.new import children, form, guess, sources, starting, steps
+from ftlab_tui.doctor import report
+from ftlab_tui.new import children, form, guess, sources, steps
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.new.side import Side
+from ftlab_tui.new.starting import Starting, short
 from ftlab_tui.widgets.choice import Choice
-from ftlab_tui.widgets.modescreen import ModeScreen
 
 STEPS = ("model", "data", "settings", "review")
 PAUSE = 0.4  # seconds without typing before model and data are read
 
 
-class NewScreen(ModeScreen):
+class NewScreen(Starting):
     """The wizard."""
 
     MODE = "new"
@@ -42,6 +42,14 @@ class NewScreen(ModeScreen):
     NewScreen #stepper { height: 1; background: $surface; padding: 0 1; }
     NewScreen ContentSwitcher { width: 1fr; height: 1fr; }
     NewScreen #columns { height: 1fr; }
+    NewScreen.-wide Side { width: 60; }
+    NewScreen.-narrow #columns { layout: vertical; }
+    NewScreen.-narrow Side { width: 100%; height: 2; border: none; }
+    NewScreen.-narrow Side .head, NewScreen.-narrow Side #yaml, NewScreen.-narrow Side #note {
+        display: none;
+    }
+    NewScreen.-narrow Side #command { height: 1; max-height: 1; }
+    NewScreen.-short #about { height: 4; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "next", "Next", priority=False),
@@ -129,6 +137,7 @@ class NewScreen(ModeScreen):
         self.models = sources.models()
         self.call_after_refresh(self._fill)
         self.look_at_machine()
+        self.look_at_doctor()
         self.go(self.step)
 
     def load_text(self, text: str, origin: str, step: str = "settings") -> None:
@@ -182,6 +191,22 @@ class NewScreen(ModeScreen):
         except (FtlabError, OSError, ValueError):
             return
         self._models().fill(self.models, self.machine, self.draft.get("model.name"))
+
+    @work(exclusive=True, group="doctor", exit_on_error=False)
+    async def look_at_doctor(self) -> None:
+        """What the doctor says, as one line of the review."""
+        line = self.query_one("#review-doctor", Static)
+        try:
+            found = report.read(await report.ask())
+        except FtlabError as error:
+            line.update(Text(f"doctor: {error}", "dim"))
+            return
+        worst = [item for item in found if item.status in ("fail", "crash", "warn")][:3]
+        text = Text(f"doctor: {report.summary(found)} (key 5 shows all)\n")
+        for item in worst:
+            text.append(f"{report.SIGNS[item.status]} {item.title}\n")
+        text.rstrip()
+        line.update(text)
 
     def _models(self) -> steps.ModelStep:
         return self.query_one(steps.ModelStep)
@@ -303,7 +328,9 @@ class NewScreen(ModeScreen):
         preset = self.draft.preset
         about = next((base.about for base in self.bases if base.name == preset), "")
         self.query_one("#preset", Choice).value = preset
-        self.query_one("#preset-about", Static).update(Text(about, no_wrap=True, overflow="ellipsis"))
+        self.query_one("#preset-about", Static).update(
+            Text(about, no_wrap=True, overflow="ellipsis")
+        )
 
     @on(Choice.Changed, "#depth")
     def take_depth(self) -> None:
@@ -336,17 +363,16 @@ class NewScreen(ModeScreen):
             self.planner.resolve(config)
         elif self.planner.key:
             self.planner.plan = None
-        self._show({**self.planner.problems, **problems} if config is None else self.planner.problems)
-        if config is not None and self.planner.stale(self.draft) and not self._tried():
+        self._show(
+            {**self.planner.problems, **problems} if config is None else self.planner.problems
+        )
+        if config is not None and self.planner.wants_look(self.draft):
             if self.timer is not None:
                 self.timer.stop()
-            self.timer = self.set_timer(PAUSE if not self.launching else 0, self.look)
-
-    def _tried(self) -> bool:
-        """Whether this very draft was read already and failed."""
-        from ftlab_tui.new.planning import key_of
-
-        return self.planner.facts is None and self.planner.key == key_of(self.draft)
+            if self.launching:
+                self.look()
+            else:
+                self.timer = self.set_timer(PAUSE, self.look)
 
     @work(exclusive=True, group="look", exit_on_error=False)
     async def look(self) -> None:
@@ -355,12 +381,13 @@ class NewScreen(ModeScreen):
         if config is None:
             return
         await self.planner.look(config, self.draft, lambda: self._show({}))
+        if self.planner.looking:
+            return  # a later look has taken over
         facts = self.planner.facts
         limit = config.model.max_length if isinstance(config.model.max_length, int) else None
         self.query_one(steps.DataStep).tell(facts.data if facts else None, limit)
         self.refresh_draft()
         if self.launching:
-            await asyncio.sleep(0)
             self.action_launch()
 
     def _show(self, problems: dict[str, Problem]) -> None:
@@ -368,10 +395,12 @@ class NewScreen(ModeScreen):
         planner, draft = self.planner, self.draft
         path = self._write(self.lab.state / "draft.yaml")
         missing = [p.split(".")[0] for p in ("model.name", "data.source") if not draft.has(p)]
-        note = planner.busy or planner.failure or (
-            f"choose {' and '.join(missing)} first" if missing else ""
+        note = (
+            planner.busy
+            or planner.failure
+            or (f"choose {' and '.join(missing)} first" if missing else "")
         )
-        self.query_one(Side).update(draft.yaml(), planner.plan, note, f"ftrun train {_short(path)}")
+        self.query_one(Side).update(draft.yaml(), planner.plan, note, f"ftrun train {short(path)}")
         self.query_one(form.Form).judge(problems, draft.inactive())
         for name in ("model", "data"):
             found = [p for key, p in problems.items() if key.startswith(f"{name}.") and
@@ -384,58 +413,3 @@ class NewScreen(ModeScreen):
         self.query_one(steps.ReviewStep).tell(planner.plan, draft, asked or note)
         listed = "\n".join(f"! {problem}" for problem in problems.values())
         self.query_one("#review-problem", Static).update(Text(listed or planner.failure))
-
-    # -- starting ---------------------------------------------------------------------------------
-
-    @on(Button.Pressed, "#launch")
-    def press_launch(self) -> None:
-        """The button."""
-        self.action_launch()
-
-    def action_launch(self) -> None:
-        """Start now, or as soon as the plan is ready."""
-        config, problems = self.draft.read()
-        if self.planner.plan is not None and not self.planner.stale(self.draft):
-            self.launching = False
-            self.launch()
-        elif problems or self._tried():
-            self.launching = False
-            self._show({**self.planner.problems, **problems})
-            self.notify("the problems above come first", severity="warning")
-        elif config is not None:
-            self.launching = True
-            self.refresh_draft()
-
-    @work(exclusive=True, group="launch", thread=True, exit_on_error=False)
-    def launch(self) -> None:
-        """Make the run and start its trainer, then watch it."""
-        plan = self.planner.plan
-        if plan is None:
-            return
-        try:
-            run = starting.start(plan, self.lab.runs_dir, self.draft.yaml())
-        except FtlabError as error:
-            self.app.call_from_thread(self.notify, str(error), severity="error", markup=False)
-            return
-        self.app.call_from_thread(self.ftui.open_run, run)
-
-    def action_save(self) -> None:
-        """Write the file here, under a name that is free."""
-        taken = {path.name for path in Path().glob("run*.yaml")}
-        names = ("run.yaml", *(f"run-{number}.yaml" for number in range(2, 1000)))
-        path = self._write(Path(next(name for name in names if name not in taken)))
-        self.notify(f"saved {path}; `ftrun train {path}` runs it", markup=False)
-
-    def _write(self, path: Path) -> Path:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(path, self.draft.yaml(), durable=False)
-        except (OSError, FtlabError) as error:
-            self.notify(str(error), severity="warning", markup=False)
-        return path
-
-
-def _short(path: Path) -> str:
-    home = str(Path.home())
-    text = str(path)
-    return "~" + text[len(home) :] if text.startswith(home + "/") else text

@@ -113,7 +113,9 @@ def _parts(line: str) -> Iterator[str]:
 def data(facts: DataFacts, limit: int | None, colours: Colours, width: int) -> Text:
     """Format and reason, counts, lengths as a histogram against the limit, what is left out."""
     text = Text()
-    text.append("format   ", "dim").append(facts.format, "bold").append(f": {facts.format_reason}\n")
+    text.append("format   ", "dim").append(facts.format, "bold").append(
+        f": {facts.format_reason}\n"
+    )
     share = 100 * facts.trained_tokens / max(1, facts.tokens)
     text.append("rows     ", "dim").append(
         f"{rows_of(facts.rows, facts.preference)}, {number(facts.tokens)} tokens, "

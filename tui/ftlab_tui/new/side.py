@@ -22,10 +22,6 @@ class Side(Vertical):
     Side #bar { height: 1; }
     Side #note { height: auto; max-height: 4; color: $text-muted; }
     Side #command { height: auto; max-height: 3; color: $accent; }
-    .-narrow Side { dock: bottom; width: 100%; height: 2; border: none; }
-    .-narrow Side .head, .-narrow Side #yaml, .-narrow Side #note { display: none; }
-    .-narrow Side #command { height: 1; max-height: 1; }
-    .-wide Side { width: 60; }
     """
 
     def compose(self) -> ComposeResult:

@@ -34,7 +34,12 @@ class Step(Vertical):
     Step .problem { height: auto; max-height: 6; color: $error; }
     Step Input { background: $surface; margin-bottom: 0; }
     Step Input:focus { background: $panel; }
-    Step OptionList { height: 1fr; border: none; background: $background; padding: 0; }
+    Step OptionList {
+        height: 1fr; border: none; background: $background; padding: 0;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    Step OptionList:focus { border: none; }
+    Step #model-head, Step #preset-about { text-wrap: nowrap; text-overflow: ellipsis; }
     """
     first = ""
 
@@ -126,7 +131,9 @@ class DataStep(Step):
         listed = self.query_one("#data-list", OptionList)
         listed.clear_options()
         listed.add_options(
-            Option(Text.assemble(self._short(source), (f"  {about}", "dim"), no_wrap=True), id=source)
+            Option(
+                Text.assemble(self._short(source), (f"  {about}", "dim"), no_wrap=True), id=source
+            )
             for source, about in rows
         )
         names = [source for source, _ in rows]
@@ -179,7 +186,9 @@ class SettingsStep(Step):
         yield Static(id="preset-about")
         with Horizontal(classes="row"):
             yield Label("show")
-            yield Choice(["simple", "advanced"], "simple" if self.simple else "advanced", id="depth")
+            yield Choice(
+                ["simple", "advanced"], "simple" if self.simple else "advanced", id="depth"
+            )
         yield Form(self.draft, simple=self.simple)
         yield Static(id="about")
 
