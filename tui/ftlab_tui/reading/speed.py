@@ -37,7 +37,7 @@ class Speed:
         trained = step.get("trained_tokens")
         amount = Amount(
             tokens=int(tokens or 0),
-            trained_tokens=int(trained) if _positive(trained) else 0,
+            trained_tokens=int(trained or 0) if _positive(trained) else 0,
             mean_length=self.mean_length,
             micro_batches=1,
             reference_passes=int(self.preference),

@@ -15,6 +15,7 @@ from ftlab_tui.monitor.axis import number
 from ftlab_tui.monitor.charts import Smoother
 from ftlab_tui.monitor.plot import COLOURS, Chart, Curve, Points, View
 from ftlab_tui.reading.live import LiveRun
+from ftlab_tui.reading.series import Table
 from ftlab_tui.runs.comparing import MEANING, differences, short
 
 MOST = len(COLOURS)  # runs that have a colour of their own
@@ -97,20 +98,9 @@ class CompareView(Vertical):
         for place, live in enumerate(self.runs):
             if not self._has(live, self.metric):
                 continue
-            name = "loss" if self.metric == "eval" else self.metric
-            table = live.evals if self.metric == "eval" else live.train
-
-            def points(
-                low: float, high: float, count: int, table=table, name=name, place=place
-            ) -> Points:  # type: ignore[no-untyped-def]
-                shown = self.smoothers[place].table(table, name) if smoothed else table
-                return shown.buckets(name, low, high, count)
-
-            def at(step: float, table=table, name=name, place=place):  # type: ignore[no-untyped-def]
-                shown = self.smoothers[place].table(table, name) if smoothed else table
-                return shown.at(name, step)
-
-            yield Curve(label(place), points, at, place, marks=self.metric == "eval")
+            evaluated = self.metric == "eval"
+            smoother = self.smoothers[place] if smoothed else None
+            yield _curve(live, "loss" if evaluated else self.metric, place, smoother, evaluated)
 
     def _has(self, live: LiveRun, metric: str) -> bool:
         return "loss" in live.evals.columns if metric == "eval" else metric in live.train.columns
@@ -148,3 +138,19 @@ class CompareView(Vertical):
 def label(place: int) -> str:
     """A run's letter in the comparison."""
     return chr(ord("A") + place)
+
+
+def _curve(
+    live: LiveRun, name: str, place: int, smoother: Smoother | None, evaluated: bool
+) -> Curve:
+    def table() -> Table:
+        source = live.evals if evaluated else live.train
+        return smoother.table(source, name) if smoother else source
+
+    def points(low: float, high: float, count: int) -> Points:
+        return table().buckets(name, low, high, count)
+
+    def at(step: float) -> tuple[float, float] | None:
+        return table().at(name, step)
+
+    return Curve(label(place), points, at, place, marks=evaluated)

@@ -18,7 +18,8 @@ from ftlab.errors import FtlabError
 from ftlab.run import Run
 from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import number
-from ftlab_tui.monitor.header import sign
+from ftlab_tui.monitor.header import Styles, sign
+from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.runs import commands, rows
 from ftlab_tui.runs.actions import RunActions
 from ftlab_tui.runs.compareview import MOST, CompareView
@@ -295,23 +296,23 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
     def action_log_axis(self) -> None:
         """Log or linear, in the comparison."""
         if self.has_class("-comparing"):
-            self.query_one("#compare #curves").action_log()  # type: ignore[attr-defined]
+            self.query_one("#compare #curves", Chart).action_log()
 
     def action_smooth(self) -> None:
         """Smoothed or not, in the comparison."""
         self.query_one(CompareView).toggle_smooth()
 
 
-def _cells(row: Row, marked: bool, look: dict[str, object], now: float) -> dict[str, Text]:
+def _cells(row: Row, marked: bool, look: Styles, now: float) -> dict[str, Text]:
     """The cells of a row by column."""
     total = f"/{row.steps}" if row.steps else ""
     return {
-        " ": Text("●" if marked else "", look["accent"]),  # type: ignore[arg-type]
+        " ": Text("●" if marked else "", look["accent"]),
         "run": Text(row.run.id, overflow="ellipsis", no_wrap=True),
-        "state": sign(row.state, look),  # type: ignore[arg-type]
+        "state": sign(row.state, look),
         "step": Text(f"{row.step}{total}"),
         "loss": Text(number(row.loss)),
-        "curve": Text(rows.sparkline(row.losses), look["primary"]),  # type: ignore[arg-type]
+        "curve": Text(rows.sparkline(row.losses), look["primary"]),
         "eval": Text(number(row.evaluation)),
         "method": Text(row.method),
         "model": Text(row.model.rpartition("/")[2], overflow="ellipsis", no_wrap=True),
