@@ -36,7 +36,7 @@ MODES = (
         "3",
         "Monitor",
         "ftlab_tui.monitor.screen:MonitorScreen",
-        "watch a run as it goes",
+        "watch a run",
     ),
     Mode("runs", "4", "Runs", "ftlab_tui.runs.screen:RunsScreen", "compare, resume, tidy up"),
     Mode(
@@ -44,7 +44,7 @@ MODES = (
         "5",
         "Doctor",
         "ftlab_tui.doctor.screen:DoctorScreen",
-        "is this machine fit for it",
+        "is this machine fit",
     ),
 )
 

@@ -1,8 +1,8 @@
 """The app's own themes: dark, light, two that are safe for colour-blind eyes, and 16 colours.
 
 `clear-dark` and `clear-light` use blue against orange (Okabe and Ito's palette), never red against
-green. The 16-colour ones (`ansi-dark`, `ansi-light`) take the terminal's own palette. Every state is
-also said by a word or a sign, so that no colour carries a meaning alone.
+green. The 16-colour ones (`ansi-dark`, `ansi-light`) take the terminal's own palette. Every state
+is also said by a word or a sign, so that no colour carries a meaning alone.
 """
 
 from __future__ import annotations

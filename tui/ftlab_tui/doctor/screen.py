@@ -1,4 +1,4 @@
-"""Doctor: the findings of ftdoctor, worst first, each with its reason and the command that fixes it."""
+"""Doctor: the findings of ftdoctor, worst first, each with its reason and the fix command."""
 
 from __future__ import annotations
 

@@ -100,17 +100,11 @@ class HomeScreen(ModeScreen):
         before = self._highlighted()
         lines = self._runs()
         options: list[Option | None] = [
-            Option(
-                _action("Quick start", "teach a small model a task, about a minute"), id="quick"
-            ),
+            Option(_action("Quick start", "teach a small model a task in minutes"), id="quick"),
             Option(_action("New run", "model, data, settings, review"), id="new"),
         ]
         if lines:
-            options.append(
-                Option(
-                    _action("Repeat last", f"{lines[0].id} as a start for a new run"), id="again"
-                )
-            )
+            options.append(Option(_action("Repeat last", f"start from {lines[0].id}"), id="again"))
         shown = [line for line in lines if wanted in line.id.lower()][: 100 if wanted else RECENT]
         if shown:
             options.append(None)

@@ -1,4 +1,4 @@
-"""The config being made: what is given so far, its problems, its YAML, and what a preset differs by.
+"""The config being made: what is given so far, its problems, its YAML, the preset's difference.
 
 Only what a person or preset gave is kept, because a setting without effect is refused when it is
 given. Pure; the rules are those of `ftlab.config`, so the form and `ftrun` always agree.

@@ -19,8 +19,9 @@ from ftlab_tui.new.draft import SETTINGS, Draft
 PROBED = tuple(
     path
     for path in SETTINGS
-    if path.startswith(("data.", "model.")) and path not in ("data.packing", "model.precision")
-) + ("method.kind",)
+    if path == "method.kind"
+    or (path.startswith(("data.", "model.")) and path not in ("data.packing", "model.precision"))
+)
 
 
 class Planner:

@@ -15,10 +15,10 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
 from ftlab import yamltext
-from ftlab.errors import ConfigError, FtlabError, Problem
+from ftlab.errors import ConfigError, Problem
 from ftlab.facts import Machine
-from ftlab_tui.doctor import report
-from ftlab_tui.new import children, form, guess, sources, steps
+from ftlab_tui.new import form, guess, sources, steps
+from ftlab_tui.new.asking import Asking
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.new.side import Side
@@ -29,7 +29,7 @@ STEPS = ("model", "data", "settings", "review")
 PAUSE = 0.4  # seconds without typing before model and data are read
 
 
-class NewScreen(Starting):
+class NewScreen(Asking, Starting):
     """The wizard."""
 
     MODE = "new"
@@ -183,31 +183,6 @@ class NewScreen(Starting):
         rows = [row for row in rows if wanted in row[0].lower()]
         self.query_one(steps.DataStep).fill(rows, self.draft.get("data.source"))
 
-    @work(exclusive=True, group="machine", exit_on_error=False)
-    async def look_at_machine(self) -> None:
-        """Facts of this computer, for the fit marks."""
-        try:
-            self.machine = await children.machine(self.lab.runs_dir)
-        except (FtlabError, OSError, ValueError):
-            return
-        self._models().fill(self.models, self.machine, self.draft.get("model.name"))
-
-    @work(exclusive=True, group="doctor", exit_on_error=False)
-    async def look_at_doctor(self) -> None:
-        """What the doctor says, as one line of the review."""
-        line = self.query_one("#review-doctor", Static)
-        try:
-            found = report.read(await report.ask())
-        except FtlabError as error:
-            line.update(Text(f"doctor: {error}", "dim"))
-            return
-        worst = [item for item in found if item.status in ("fail", "crash", "warn")][:3]
-        text = Text(f"doctor: {report.summary(found)} (key 5 shows all)\n")
-        for item in worst:
-            text.append(f"{report.SIGNS[item.status]} {item.title}\n")
-        text.rstrip()
-        line.update(text)
-
     def _models(self) -> steps.ModelStep:
         return self.query_one(steps.ModelStep)
 
@@ -293,19 +268,6 @@ class NewScreen(Starting):
             self.search_hub(event.value.strip())
         else:
             self.action_next()
-
-    @work(exclusive=True, group="search", exit_on_error=False)
-    async def search_hub(self, words: str) -> None:
-        """Ask the hub, in a child, for models that fit the words."""
-        self.query_one("#model-note", Static).update("searching the hub ...")
-        try:
-            rows = await guess.search(words)
-        except FtlabError as error:
-            self.query_one("#model-note", Static).update(Text(str(error)))
-            return
-        self._models().found(rows)
-        self.query_one("#model-note", Static).update(f"the hub knows {len(rows)}; they stand below")
-        self.query_one("#model-list").focus()
 
     def _guess(self, path: str) -> None:
         """Preference data turns DPO on, other data turns it off; the reason is shown."""

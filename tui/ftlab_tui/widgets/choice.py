@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -19,7 +20,7 @@ class Choice(Widget, can_focus=True):
     Choice { height: 1; width: 1fr; padding: 0 1; background: $surface; }
     Choice:focus { background: $panel; }
     """
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,space,l", "step(1)", "Change", key_display="←→", show=True),
         Binding("left,h", "step(-1)", "Change", show=False),
     ]
@@ -48,7 +49,7 @@ class Choice(Widget, can_focus=True):
         whole = sum(len(option) + 3 for option in self.options)
         if whole > self.size.width or len(self.options) > 6:
             text = Text(no_wrap=True, overflow="ellipsis")
-            text.append("‹ ", "dim").append(f" {self.value} ", chosen).append(" ›", "dim")
+            text.append("< ", "dim").append(f" {self.value} ", chosen).append(" >", "dim")
             if self.value in self.options:
                 text.append(f"  {self.options.index(self.value) + 1}/{len(self.options)}", "dim")
             return text

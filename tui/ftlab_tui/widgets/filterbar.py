@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
@@ -19,7 +21,7 @@ class FilterBar(Horizontal):
     FilterBar Input { width: 1fr; border: none; height: 1; padding: 0; background: $panel; }
     FilterBar Input:focus { border: none; }
     """
-    BINDINGS = [Binding("escape", "clear", "Clear", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "clear", "Clear", show=False)]
 
     class Changed(Message):
         """The text changed; "" means no filter."""

@@ -1,11 +1,13 @@
-"""The help page: what the screen is for, and the keys that work here, from the bindings themselves."""
+"""The help page: what the screen is for, and the keys that work here."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
@@ -22,7 +24,9 @@ class Help(ModalScreen[None]):
     }
     Help Static { width: 100%; height: auto; }
     """
-    BINDINGS = [Binding("escape,question_mark,q,f1", "close", "Close", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,f1", "close", "Close", show=False)
+    ]
 
     def __init__(self, title: str, text: str, keys: list[tuple[str, str]]) -> None:
         super().__init__()
