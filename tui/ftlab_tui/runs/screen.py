@@ -149,7 +149,7 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
         width = self.size.width
         shown = [(name, size) for name, size, least in COLUMNS if width >= least]
         # The run's name takes what the others leave, within reason.
-        rest = width - sum(size + 2 for name, size in shown if name != "run") - 3
+        rest = width - sum(size + 2 for name, size in shown if name != "run") - 5
         if [name for name, _ in shown] != self._columns:
             self._columns = [name for name, _ in shown]
             table.clear(columns=True)
