@@ -29,8 +29,8 @@ INTERVAL = 2.0
 # Column, width, and the screen's width from which on it is shown.
 COLUMNS = (
     (" ", 1, 0), ("run", 34, 0), ("state", 10, 0), ("step", 11, 0), ("loss", 8, 0),
-    ("curve", 16, 100), ("eval", 8, 110), ("method", 6, 120), ("model", 22, 140),
-    ("tok/s", 8, 150), ("age", 6, 90), ("size", 9, 130), ("tags", 18, 160),
+    ("curve", 16, 100), ("eval", 8, 110), ("method", 6, 120), ("model", 22, 190),
+    ("tok/s", 8, 170), ("age", 6, 90), ("size", 9, 130), ("tags", 18, 150),
 )  # fmt: skip
 
 
