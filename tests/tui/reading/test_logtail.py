@@ -1,3 +1,5 @@
+"""log.txt from its end."""
+
 from __future__ import annotations
 
 import os

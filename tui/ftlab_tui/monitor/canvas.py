@@ -63,6 +63,10 @@ class Canvas:
                     self.line(x0, (top0 + bottom0) // 2, x, (top + bottom) // 2, colour)
             before = x, top, bottom
 
+    def is_blank(self, column: int, row: int) -> bool:
+        """Whether a cell has no dot."""
+        return not self._bits[row * self.columns + column]
+
     def row(self, number: int) -> list[tuple[str, int]]:
         """The characters of a row with the colour of each."""
         start = number * self.columns

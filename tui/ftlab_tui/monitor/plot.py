@@ -85,7 +85,8 @@ class View:
     def point(self, step: float | None) -> None:
         """Move the crosshair of every chart."""
         self.cursor = step
-        self.refresh()
+        for chart in self.charts:
+            chart.move_cursor()
 
     def refresh(self) -> None:
         """Redraw every chart."""
@@ -149,7 +150,9 @@ class Chart(Widget, can_focus=True):
         self.empty = "no values yet"
         self.key = title  # names the chart in what is remembered
         self.marker = "braille"
-        self._strips: list[Strip] | None = None
+        self._strips: list[Strip] | None = None  # as shown
+        self._base: list[Strip] = []  # without the crosshair
+        self._canvas: Canvas | None = None
         self._plot = (0, 1)  # first column of the plot, columns
         view.charts.append(self)
 
@@ -165,12 +168,20 @@ class Chart(Widget, can_focus=True):
         self._strips = None
         self.refresh()
 
+    def move_cursor(self) -> None:
+        """Put the crosshair elsewhere; the drawing under it is kept."""
+        if self._strips is not None:
+            self._strips = self._with_cursor(self._base)
+        self._titles()
+        self.refresh()
+
     def render_line(self, y: int) -> Strip:
         """A line of the drawing, which is made when it is first asked for."""
         if self._strips is None or len(self._strips) != self.size.height:
             base = self.rich_style
             drawn = self._draw(self.size.width, self.size.height)
-            self._strips = [strip.apply_style(base) for strip in drawn]
+            self._base = [strip.apply_style(base) for strip in drawn]
+            self._strips = self._with_cursor(self._base)
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
     def _draw(self, width: int, height: int) -> list[Strip]:
@@ -180,6 +191,7 @@ class Chart(Widget, can_focus=True):
         values = (value for _, points in drawn for point in points for value in point[1:])
         axis = Axis.around(values, log=self.log_axis)
         self._titles()
+        self._canvas = None
         if not any(points for _, points in drawn):
             return self._blank(width, height)
         rows = max(1, height - 1) if height > 2 else height
@@ -192,6 +204,7 @@ class Chart(Widget, can_focus=True):
         canvas = Canvas(columns, rows, self.marker)
         for curve, points in drawn:
             _trace(canvas, axis, curve, points, low, high)
+        self._canvas = canvas
         strips = self._rows(canvas, axis, ticks, gutter)
         if height > rows:
             strips.append(self._steps(low, high, gutter, columns))
@@ -200,20 +213,32 @@ class Chart(Widget, can_focus=True):
     def _rows(self, canvas: Canvas, axis: Axis, ticks: Sequence[float], gutter: int) -> list[Strip]:
         styles = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
         quiet = self.get_component_rich_style("chart--axis")
-        cursor_style = self.get_component_rich_style("chart--cursor")
         labels = {_row_of(axis.share(tick), canvas.rows): label(tick) for tick in ticks}
-        cursor = self._cursor_column(canvas.columns)
         strips = []
         for row in range(canvas.rows):
             segments = []
             if gutter:
                 segments.append(Segment(f"{labels.get(row, ''):>{gutter - 1}} ", quiet))
-            cells = canvas.row(row)
-            if cursor is not None and cells[cursor][0] == " ":
-                cells[cursor] = ("│" if self.marker != "ascii" else "|", -2)
-            segments.extend(_runs(cells, styles, cursor_style))
+            segments.extend(_runs(canvas.row(row), styles))
             strips.append(Strip(segments, gutter + canvas.columns))
         return strips
+
+    def _with_cursor(self, strips: list[Strip]) -> list[Strip]:
+        """The drawing with an upright line where nothing else is."""
+        canvas = self._canvas
+        column = self._cursor_column(canvas.columns) if canvas is not None else None
+        if canvas is None or column is None:
+            return strips
+        style = self.rich_style + self.get_component_rich_style("chart--cursor")
+        line = Strip([Segment("|" if self.marker == "ascii" else "│", style)], 1)
+        place = self._plot[0] + column
+        made = list(strips)
+        for row in range(min(canvas.rows, len(made))):
+            if canvas.is_blank(column, row):
+                whole = made[row]
+                right = whole.crop(place + 1, whole.cell_length)
+                made[row] = Strip.join([whole.crop(0, place), line, right])
+        return made
 
     def _steps(self, low: float, high: float, gutter: int, columns: int) -> Strip:
         """The line of step numbers under the plot."""
@@ -351,17 +376,14 @@ def _trace(
     canvas.curve(stretch, colour)
 
 
-def _runs(
-    cells: Sequence[tuple[str, int]], styles: Sequence[Style], cursor: Style
-) -> list[Segment]:
+def _runs(cells: Sequence[tuple[str, int]], styles: Sequence[Style]) -> list[Segment]:
     """Segments of cells that share a colour."""
     segments: list[Segment] = []
     text, current = "", NO_COLOUR
-    for character, colour in [*cells, ("", -3)]:
+    for character, colour in [*cells, ("", -2)]:
         if colour != current:
             if text:
-                style = cursor if current == -2 else styles[current] if current >= 0 else None
-                segments.append(Segment(text, style))
+                segments.append(Segment(text, styles[current] if current >= 0 else None))
             text, current = "", colour
         text += character
     return segments

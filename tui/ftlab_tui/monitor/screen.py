@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from functools import partial
 
 from rich.text import Text
 from textual.containers import Horizontal, Vertical
@@ -255,9 +256,13 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
             # A preference run has five side charts: on a low screen the last ones go.
             chart.set_class(number >= 2, "-minor")
             if chart.display:
-                self._chart(chart, made[order[number + 1]], live)
+                # One chart at a time, so that a key never waits for all of them.
+                plan = made[order[number + 1]]
+                self.set_timer(0.06 * (number + 1), partial(self._chart, chart, plan, live))
 
     def _chart(self, chart: Chart, plan: ChartPlan, live: LiveRun) -> None:
+        if live is not self.live:  # another run was chosen meanwhile
+            return
         chart.title = plan.title
         chart.log_axis = self.layout_memory.get(f"monitor.log.{plan.key}", plan.log)
         chart.empty = header.waiting_for(live) if not live.train.columns else "no values"

@@ -29,8 +29,8 @@ INTERVAL = 2.0
 # Column, width, and the screen's width from which on it is shown.
 COLUMNS = (
     (" ", 1, 0), ("run", 34, 0), ("state", 10, 0), ("step", 11, 0), ("loss", 8, 0),
-    ("curve", 16, 100), ("eval", 8, 110), ("method", 6, 120), ("model", 22, 140),
-    ("tok/s", 8, 150), ("age", 6, 90), ("size", 9, 130), ("tags", 18, 160),
+    ("curve", 16, 100), ("eval", 8, 110), ("method", 6, 120), ("model", 22, 190),
+    ("tok/s", 8, 170), ("age", 6, 90), ("size", 9, 130), ("tags", 18, 150),
 )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
         width = self.size.width
         shown = [(name, size) for name, size, least in COLUMNS if width >= least]
         # The run's name takes what the others leave, within reason.
-        rest = width - sum(size + 2 for name, size in shown if name != "run") - 3
+        rest = width - sum(size + 2 for name, size in shown if name != "run") - 5
         if [name for name, _ in shown] != self._columns:
             self._columns = [name for name, _ in shown]
             table.clear(columns=True)
