@@ -1,3 +1,5 @@
+"""The command line of the app."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Copies in files."""
+
 from __future__ import annotations
 
 from pathlib import Path

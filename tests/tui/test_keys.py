@@ -1,3 +1,5 @@
+"""Ids of keys and a person's keys file."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""What is remembered between starts."""
+
 from __future__ import annotations
 
 from pathlib import Path

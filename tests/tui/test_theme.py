@@ -1,3 +1,5 @@
+"""Colours of a theme, and terminals with few."""
+
 from __future__ import annotations
 
 import pytest

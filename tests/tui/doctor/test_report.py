@@ -1,3 +1,5 @@
+"""A doctor's report as findings."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The config being made."""
+
 from __future__ import annotations
 
 from ftlab import config, presets

@@ -1,3 +1,5 @@
+"""Fit marks of models."""
+
 from __future__ import annotations
 
 import dataclasses

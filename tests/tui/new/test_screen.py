@@ -1,3 +1,5 @@
+"""Whole journeys through New: nine keys, own data, DPO, wrong values, saving, cloning."""
+
 from __future__ import annotations
 
 import json

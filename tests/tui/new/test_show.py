@@ -1,3 +1,5 @@
+"""Texts of New."""
+
 from __future__ import annotations
 
 from types import ModuleType

@@ -1,3 +1,5 @@
+"""What New can begin with."""
+
 from __future__ import annotations
 
 import json
