@@ -44,10 +44,7 @@ class Elf:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.data.close()
 
@@ -164,9 +161,7 @@ class Elf:
             position, end = place[0], place[0] + place[1]
             while limit and position < end:
                 limit -= 1
-                magic, _, header, size = struct.unpack(
-                    "<IHHQ", os.pread(file.fileno(), 16, position)
-                )
+                magic, _, header, size = struct.unpack("<IHHQ", os.pread(file.fileno(), 16, position))
                 if magic != FATBIN:
                     break
                 stop = position + header + size

@@ -40,9 +40,7 @@ def nvswitches(host: Host) -> bool:
     """Whether NVSwitch chips are on the bus."""
     pci = host.facts.get("pci")
     rows = pci if isinstance(pci, list) else []
-    return any(
-        c.get("vendor") == "0x10de" and c.get("class", "").startswith("0x0680") for c in rows
-    )
+    return any(c.get("vendor") == "0x10de" and c.get("class", "").startswith("0x0680") for c in rows)
 
 
 def gpus(host: Host) -> list[Gpu]:
@@ -90,9 +88,7 @@ def kernel_module(host: Host) -> str:
     plain = (host.text("/sys/module/nvidia/version") or "").strip()
     if plain:
         return plain
-    match = re.search(
-        r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", host.text("/proc/driver/nvidia/version") or ""
-    )
+    match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", host.text("/proc/driver/nvidia/version") or "")
     return match[1] if match else ""
 
 

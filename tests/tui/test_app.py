@@ -127,7 +127,8 @@ async def test_random_keys_and_sizes_never_end_it(app: FtuiApp) -> None:
     """FTLAB_FUZZ events (300 by default), the same for the same number."""
     chance = random.Random(7)
     keys = ["tab", "down", "up", "left", "right", "enter", "escape", "slash", "a", "1", "2", "5",
-            "question_mark", "y", "space", "pageup", "end", "backspace", "f", "shift+tab"]  # fmt: skip
+            "question_mark", "y",
+            "space", "pageup", "end", "backspace", "f", "shift+tab"]  # fmt: skip
     async with app.run_test(size=(80, 24)) as pilot:
         # what may start a trainer or an editor is not pressed at random
         app.action_launch = lambda: None  # type: ignore[attr-defined]
@@ -143,22 +144,23 @@ async def test_random_keys_and_sizes_never_end_it(app: FtuiApp) -> None:
 
 
 def test_the_first_paint_is_quick(tmp_path: Path) -> None:
-    """Import, start and first screen in processor time, which a busy machine changes little."""
+    """In processor time, against Textual's own import: a busy machine slows both alike."""
     code = (
-        "import asyncio, time\nfrom pathlib import Path\n"
+        "import asyncio, time\nfrom pathlib import Path\nimport textual.app\n"
+        "alone = time.process_time()\n"
         "from ftlab_tui.app import FtuiApp\nfrom ftlab_tui.lab import Lab\n"
         f"place = Path({str(tmp_path)!r})\n"
         "async def main():\n"
         "    app = FtuiApp(Lab(place, place, time.time, 'h'))\n"
-        "    def painted(): print(time.process_time()); app.exit()\n"
+        "    def painted(): print(time.process_time() / alone); app.exit()\n"
         "    async def ready(pilot): pilot.app.call_after_refresh(painted)\n"
         "    await app.run_async(headless=True, size=(120, 40), auto_pilot=ready)\n"
         "asyncio.run(main())\n"
     )
-    seconds = []
+    ratios = []
     for _ in range(4):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
         )
-        seconds.append(float(done.stdout))
-    assert min(seconds) < 0.8, seconds
+        ratios.append(float(done.stdout))
+    assert min(ratios) < 1.8, ratios  # Textual alone is 0.22 s on a quiet machine of 2 cores

@@ -118,7 +118,7 @@ class FtuiApp(App[None]):
         if self.front is not None:
             self.switch_mode(name)
 
-    def action_back(self) -> None:
+    async def action_back(self) -> None:
         """esc: out of the filter, one step back in the screen, to Home; never out of the app."""
         screen = self.front
         if screen is None:

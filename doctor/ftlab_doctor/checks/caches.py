@@ -14,21 +14,7 @@ VARIABLE = {
     "datasets": "HF_DATASETS_CACHE", "extensions": "TORCH_EXTENSIONS_DIR",
 }  # fmt: skip
 COMPILED = ("triton", "inductor", "tmp")
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "lustre",
-    "cifs",
-    "smb3",
-    "9p",
-    "beegfs",
-    "gpfs",
-    "ceph",
-    "fuse.sshfs",
-    "afs",
-    "drvfs",
-    "fuse.gcsfuse",
-)
+NETWORK = ("nfs", "nfs4", "lustre", "cifs", "smb3", "9p", "beegfs", "gpfs", "ceph", "fuse.sshfs", "afs", "drvfs", "fuse.gcsfuse")
 
 
 def _places(host: Host, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -66,15 +52,8 @@ def writable(host: Host) -> Finding:
             continue
         why = {"EROFS": "the filesystem is read-only", "ENOSPC": "the disk is full", "EDQUOT": "the quota is used up", "ENOTDIR": "it is no folder",
                "EACCES": f"it belongs to user {place.get('owner')}"}.get(refused, refused)  # fmt: skip
-        ours = (
-            f"export {VARIABLE[name]}=$HOME/.cache/{name}"
-            if name not in ("hf", "datasets")
-            else f"export {VARIABLE[name]}=/path/with/space"
-        )
-        if (
-            place["nearest"].startswith(str(host.place("home").get("path", "~")) + "/")
-            and refused == "EACCES"
-        ):
+        ours = f"export {VARIABLE[name]}=$HOME/.cache/{name}" if name not in ("hf", "datasets") else f"export {VARIABLE[name]}=/path/with/space"
+        if place["nearest"].startswith(str(host.place("home").get("path", "~")) + "/") and refused == "EACCES":
             ours = f"sudo chown -R $USER {place['nearest']}"
         return fail(f"The {name} cache cannot be written: {place['path']}", observed=refused, expected="writable", why=why,
                     evidence=[(place["nearest"], f"{refused}, mode {place.get('mode')}, owner {place.get('owner')}")],

@@ -11,23 +11,14 @@ from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
 WSL = ("wsl.version", "wsl.adapter", "wsl.loader", "wsl.linux-driver")
-LOADED = (
-    *WSL,
-    "driver.secure-boot",
-    "driver.nouveau",
-    "driver.branch",
-    "driver.open-module",
-    "driver.loaded",
-)
+LOADED = (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch", "driver.open-module", "driver.loaded")
 WORKS = (*LOADED, "driver.mismatch", "container.gpu", "container.capabilities", "driver.nodes")
 USABLE = (*WORKS, "driver.library", "driver.compat", "driver.nvml", "gpu.fabric", "driver.start")
 
 
 def reinstall(host: Host) -> Fix:
     """The command that installs a driver on this distribution."""
-    ids = (
-        f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
-    )
+    ids = f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
     new = any(cc >= (10, 0) for _, cc in stack.families(host))
     for known, command in (
         ("ubuntu", "sudo apt install --reinstall nvidia-driver-580" + ("-open" if new else "")),
@@ -50,22 +41,15 @@ def present(host: Host) -> Finding:
     if not host.has("pci") and not host.has("nvml"):
         return unknown("the snapshot says nothing of graphics cards")
     amd = [c for c in host.facts.get("pci") or [] if c.get("vendor") == "0x1002"]
-    return warn(
-        "There is no NVIDIA GPU here: training runs on the CPU, slowly",
-        blocks=("gpu",),
-        observed="an AMD card; this project's kernels are for NVIDIA"
-        if amd
-        else "none on the PCI bus",
-        evidence=[("/sys/bus/pci/devices", "no card of vendor 10de")],
-    )
+    return warn("There is no NVIDIA GPU here: training runs on the CPU, slowly", blocks=("gpu",),
+                observed="an AMD card; this project's kernels are for NVIDIA" if amd else "none on the PCI bus",
+                evidence=[("/sys/bus/pci/devices", "no card of vendor 10de")])
 
 
 @check("driver.nouveau", "Does the open-source driver leave the card alone?", WSL)
 def nouveau(host: Host) -> Finding:
     """nouveau and NVIDIA's module cannot share a card."""
-    bound = [
-        card["slot"] for card in stack.cards(host) if card.get("driver") in ("nouveau", "nova")
-    ]
+    bound = [card["slot"] for card in stack.cards(host) if card.get("driver") in ("nouveau", "nova")]
     if not bound:
         return ok("nouveau holds no card") if stack.cards(host) else skip("no card on the bus")
     return fail(
@@ -77,11 +61,7 @@ def nouveau(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check(
-    "driver.secure-boot",
-    "Does Secure Boot accept the driver's module?",
-    ("wsl.version", "driver.nouveau"),
-)
+@check("driver.secure-boot", "Does Secure Boot accept the driver's module?", ("wsl.version", "driver.nouveau"))
 def secure_boot(host: Host) -> Finding:
     """With Secure Boot on, the kernel takes signed modules only."""
     if not stack.cards(host):
@@ -95,9 +75,7 @@ def secure_boot(host: Host) -> Finding:
     version, signer = host.command("modinfo version"), host.command("modinfo signer")
     built = bool(version and version.rc == 0 and version.out.strip())
     enrolled = host.command("mok enrolled")
-    trusted = bool(
-        signer and signer.out.strip() and enrolled and signer.out.strip() in enrolled.out
-    )
+    trusted = bool(signer and signer.out.strip() and enrolled and signer.out.strip() in enrolled.out)
     if not (rejected or (on and built and not trusted)):
         return ok("off" if not on else "no module to be refused")
     return fail(
@@ -111,9 +89,7 @@ def secure_boot(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check(
-    "driver.branch", "Does this driver still support the card?", ("wsl.version", "driver.nouveau")
-)
+@check("driver.branch", "Does this driver still support the card?", ("wsl.version", "driver.nouveau"))
 def branch(host: Host) -> Finding:
     """Branches drop old families."""
     version = stack.driver(host) or _installed(host)
@@ -122,27 +98,14 @@ def branch(host: Host) -> Finding:
     for rule in rules.tables()["driver_drops"]:
         dropped = [name for name, cc in stack.families(host) if cc < tuple(rule["below"])]
         if release(version) >= release(rule["from"]) and dropped:
-            return fail(
-                f"Driver {version} no longer supports {dropped[0]} cards",
-                observed=version,
-                expected=f"the {rule['last']} branch",
-                evidence=[("driver", version)],
-                url=rule["source"],
-                fix=Fix(
-                    f"sudo apt install nvidia-driver-{rule['last']} && sudo apt-mark hold "
-                    f"nvidia-driver-{rule['last']} && sudo reboot",
-                    "reboot",
-                    "host",
-                ),
-            )
+            return fail(f"Driver {version} no longer supports {dropped[0]} cards", observed=version,
+                        expected=f"the {rule['last']} branch", evidence=[("driver", version)], url=rule["source"],
+                        fix=Fix(f"sudo apt install nvidia-driver-{rule['last']} && sudo apt-mark hold "
+                                f"nvidia-driver-{rule['last']} && sudo reboot", "reboot", "host"))
     return ok(version)
 
 
-@check(
-    "driver.open-module",
-    "Has the card the kind of module it needs?",
-    ("wsl.version", "driver.nouveau"),
-)
+@check("driver.open-module", "Has the card the kind of module it needs?", ("wsl.version", "driver.nouveau"))
 def open_module(host: Host) -> Finding:
     """Blackwell works with the open kernel modules only."""
     words = host.text("/proc/driver/nvidia/version")
@@ -153,11 +116,7 @@ def open_module(host: Host) -> Finding:
     if "Open Kernel Module" in words:
         return ok("open kernel module")
     log = host.command("dmesg")
-    lines = [
-        line
-        for line in (log.out if log else "").splitlines()
-        if "RmInitAdapter" in line or "open" in line
-    ]
+    lines = [line for line in (log.out if log else "").splitlines() if "RmInitAdapter" in line or "open" in line]
     return fail(
         "This card needs NVIDIA's open kernel module; the closed one is loaded", observed=words.splitlines()[0][:80],
         expected="NVIDIA UNIX Open Kernel Module", evidence=[("/proc/driver/nvidia/version", words[:80]),
@@ -169,11 +128,7 @@ def open_module(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check(
-    "driver.loaded",
-    "Is the driver loaded?",
-    (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch"),
-)
+@check("driver.loaded", "Is the driver loaded?", (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch"))
 def loaded(host: Host) -> Finding:
     """The kernel module nvidia."""
     if host.wsl:
@@ -184,12 +139,8 @@ def loaded(host: Host) -> Finding:
     if version or stack.gpus(host):
         return ok(version or stack.driver(host))
     if all(card.get("driver") == "vfio-pci" for card in stack.cards(host)) and stack.cards(host):
-        return fail(
-            "The GPU is set aside for a virtual machine (vfio-pci)",
-            observed="vfio-pci",
-            expected="nvidia",
-            fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"),
-        )
+        return fail("The GPU is set aside for a virtual machine (vfio-pci)", observed="vfio-pci", expected="nvidia",
+                    fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"))
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
@@ -214,11 +165,7 @@ def mismatch(host: Host) -> Finding:
     if not module:
         return skip("no module is loaded")
     if not said and (not library or library == module):
-        return (
-            ok(module)
-            if library or nvml.get("rc") == 0
-            else unknown("the library's version is not known")
-        )
+        return ok(module) if library or nvml.get("rc") == 0 else unknown("the library's version is not known")
     if host.in_container and not said:
         return ok(f"{module}; the container brings {library}")
     return fail(
@@ -249,13 +196,8 @@ def nodes(host: Host) -> Finding:
             why="the module nvidia_uvm is not loaded, or the node was never made",
             fix=[Fix("sudo nvidia-modprobe -c 0 -u", "root", "host"), *([recreate] if host.in_container else [])],
         )  # fmt: skip
-    shut = {
-        name: node["open"]
-        for name, node in devices.items()
-        if node
-        and node.get("open") not in ("", None)
-        and re.match(r"/dev/nvidia(\d+|ctl|-uvm)\Z", name)
-    }
+    shut = {name: node["open"] for name, node in devices.items()
+            if node and node.get("open") not in ("", None) and re.match(r"/dev/nvidia(\d+|ctl|-uvm)\Z", name)}
     if not shut:
         return ok(f"{len(cards)} cards")
     name, error = next(iter(shut.items()))
@@ -270,11 +212,7 @@ def nodes(host: Host) -> Finding:
                 fix=Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"))  # fmt: skip
 
 
-@check(
-    "driver.library",
-    "Does the loader find the driver's libraries?",
-    (*LOADED, "container.gpu", "container.capabilities"),
-)
+@check("driver.library", "Does the loader find the driver's libraries?", (*LOADED, "container.gpu", "container.capabilities"))
 def library(host: Host) -> Finding:
     """libcuda.so.1 and libnvidia-ml.so.1, by really loading them."""
     if not stack.expected(host):
@@ -282,12 +220,8 @@ def library(host: Host) -> Finding:
     for name, section in (("libcuda.so.1", "cuda"), ("libnvidia-ml.so.1", "nvml")):
         facts = host.section(section)
         if "died" in facts:
-            return fail(
-                f"Loading {name} ends the process",
-                observed=str(facts.get("error") or facts["died"]),
-                why="the library is damaged or belongs to another driver",
-                fix=reinstall(host),
-            )
+            return fail(f"Loading {name} ends the process", observed=str(facts.get("error") or facts["died"]),
+                        why="the library is damaged or belongs to another driver", fix=reinstall(host))
         if facts.get("missing"):
             return fail(
                 f"The loader cannot find {name}", observed=facts["missing"], evidence=[(f"dlopen {name}", facts["missing"])],
@@ -299,9 +233,7 @@ def library(host: Host) -> Finding:
     return ok(str(host.section("cuda").get("path", "")))
 
 
-@check(
-    "driver.compat", "Is the libcuda that loads the one of the driver?", (*WORKS, "driver.library")
-)
+@check("driver.compat", "Is the libcuda that loads the one of the driver?", (*WORKS, "driver.library"))
 def compat(host: Host) -> Finding:
     """A second libcuda (CUDA's compat folder, conda's cuda-compat) may be found first."""
     module = stack.kernel_module(host)
@@ -327,22 +259,10 @@ def compat(host: Host) -> Finding:
 def _without(host: Host, real: str) -> list[Fix]:
     folder = real.rsplit("/", 1)[0]
     if folder in loader.search_path(host):
-        return [
-            Fix(
-                f"export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | tr : '\\n' | grep -vx {folder} | paste -sd:)"
-            )
-        ]
+        return [Fix(f"export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | tr : '\\n' | grep -vx {folder} | paste -sd:)")]
     if "compat" in real:
-        return [
-            Fix(
-                "sudo apt remove 'cuda-compat-*' && sudo ldconfig  # or: conda remove cuda-compat",
-                "root",
-            )
-        ]
-    return [
-        Fix(f"sudo rm {real} && sudo ldconfig", "root"),
-        Fix("sudo reboot  # if the driver was just upgraded", "reboot", "host"),
-    ]
+        return [Fix("sudo apt remove 'cuda-compat-*' && sudo ldconfig  # or: conda remove cuda-compat", "root")]
+    return [Fix(f"sudo rm {real} && sudo ldconfig", "root"), Fix("sudo reboot  # if the driver was just upgraded", "reboot", "host")]
 
 
 @check("driver.nvml", "Does the driver's management library start?", (*WORKS, "driver.library"))
@@ -366,26 +286,12 @@ def nvml(host: Host) -> Finding:
                 fix=[Fix("sudo reboot", "reboot", "host"), reinstall(host)])  # fmt: skip
 
 
-@check(
-    "driver.start",
-    "Does CUDA start?",
-    (
-        *WORKS,
-        "driver.library",
-        "driver.compat",
-        "driver.nvml",
-        "gpu.fabric",
-        "gpu.visible",
-        "gpu.lost",
-    ),
-)
+@check("driver.start", "Does CUDA start?", (*WORKS, "driver.library", "driver.compat", "driver.nvml", "gpu.fabric", "gpu.visible", "gpu.lost"))
 def start(host: Host) -> Finding:
     """cuInit, and its return code turned into a cause."""
     facts = host.section("cuda")
     if not stack.expected(host) or "init" not in facts:
-        return (
-            skip("no NVIDIA GPU") if not stack.expected(host) else unknown("cuInit was not called")
-        )
+        return skip("no NVIDIA GPU") if not stack.expected(host) else unknown("cuInit was not called")
     rc, causes = facts["init"], {
         2: ("no memory is left on the card", "end the processes that hold it"),
         46: ("the device is busy or unavailable", "sudo nvidia-smi -c 0"),
@@ -403,11 +309,7 @@ def start(host: Host) -> Finding:
                 evidence=[("cuInit", str(rc))], fix=Fix(fix, "root" if "sudo" in fix else "none"))  # fmt: skip
 
 
-@check(
-    "driver.cuda",
-    "Is the driver new enough for the CUDA of torch?",
-    (*WORKS, "driver.library", "driver.compat"),
-)
+@check("driver.cuda", "Is the driver new enough for the CUDA of torch?", (*WORKS, "driver.library", "driver.compat"))
 def floor(host: Host) -> Finding:
     """By minor version compatibility, the major version counts."""
     wanted, have = stack.torch_cuda(host), stack.driver_cuda(host)
@@ -423,21 +325,12 @@ def floor(host: Host) -> Finding:
     if not (by_version or (have is not None and have[0] < release(wanted)[0])):
         return ok(f"driver {version} for CUDA {wanted}")
     older = f"cu{have[0]}" if have else "an older CUDA"
-    update = (
-        Fix("update the NVIDIA driver in Windows", "root", "windows")
-        if host.wsl
-        else Fix(
-            f"sudo apt install nvidia-driver-{max(int(needed), 580)} && sudo reboot",
-            "reboot",
-            "host",
-        )
-    )
+    update = Fix("update the NVIDIA driver in Windows", "root", "windows") if host.wsl else Fix(
+        f"sudo apt install nvidia-driver-{max(int(needed), 580)} && sudo reboot", "reboot", "host")
     fixes = [update]
     if have and have >= (12, 0):
         tag = "cu126" if min(stack.capabilities(host), default=(8, 0)) < (10, 0) else "cu128"
-        fixes.append(
-            Fix(f"pip install --force-reinstall torch -i https://download.pytorch.org/whl/{tag}")
-        )
+        fixes.append(Fix(f"pip install --force-reinstall torch -i https://download.pytorch.org/whl/{tag}"))
     return fail(
         f"The driver is too old for torch: CUDA {wanted} needs driver {needed} or newer",
         observed=f"driver {version or '?'}" + (f" (CUDA {have[0]}.{have[1]})" if have else ""),
@@ -456,23 +349,11 @@ def _installed(host: Host) -> str:
 def note(host: Host) -> Finding:
     """The RmInitAdapter message means that the card itself did not start."""
     log = host.command("dmesg")
-    lines = [
-        line
-        for line in (log.out if log and log.rc == 0 else "").splitlines()
-        if "RmInitAdapter failed" in line
-    ]
+    lines = [line for line in (log.out if log and log.rc == 0 else "").splitlines() if "RmInitAdapter failed" in line]
     if not lines:
-        return (
-            ok("no")
-            if log and log.rc == 0
-            else unknown("the kernel's log cannot be read without root")
-        )
+        return ok("no") if log and log.rc == 0 else unknown("the kernel's log cannot be read without root")
     if stack.gpus(host):
-        return warn(
-            "A card failed to start once",
-            evidence=[("dmesg", lines[-1])],
-            fix=Fix("sudo reboot", "reboot", "host"),
-        )
+        return warn("A card failed to start once", evidence=[("dmesg", lines[-1])], fix=Fix("sudo reboot", "reboot", "host"))
     return fail("The driver could not start the card (RmInitAdapter failed)", evidence=[("dmesg", lines[-1])],
                 why="firmware settings, power, or a driver that does not know the card",
                 fix=[Fix("enable Above 4G Decoding and Resizable BAR in the firmware", "reboot", "host"), reinstall(host)])  # fmt: skip

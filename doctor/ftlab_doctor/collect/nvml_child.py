@@ -84,11 +84,7 @@ def device(ask: Ask, index: int) -> dict[str, Any]:
         "nvmlDeviceGetCurrentClocksThrottleReasons", handle, kind=ctypes.c_ulonglong
     )
     card["ecc_uncorrected"] = ask.number(
-        "nvmlDeviceGetTotalEccErrors",
-        handle,
-        ctypes.c_int(1),
-        ctypes.c_int(0),
-        kind=ctypes.c_ulonglong,
+        "nvmlDeviceGetTotalEccErrors", handle, ctypes.c_int(1), ctypes.c_int(0), kind=ctypes.c_ulonglong
     )
     card["retired_pending"] = ask.number("nvmlDeviceGetRetiredPagesPendingStatus", handle)
     card["remapped"] = remapped(ask, handle)
@@ -122,8 +118,7 @@ def processes(ask: Ask, handle: object) -> list[dict[str, int | None]] | None:
         if ask.rc(name, handle, ctypes.byref(count), table) == SUCCESS:
             unknown = (1 << 64) - 1
             return [
-                {"pid": p.pid, "used": None if p.used == unknown else p.used}
-                for p in table[: count.value]
+                {"pid": p.pid, "used": None if p.used == unknown else p.used} for p in table[: count.value]
             ]
     return None
 
@@ -133,9 +128,7 @@ def slices(ask: Ask, handle: object) -> list[str]:
     found = []
     for index in range(ask.number("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
         inner = ctypes.c_void_p()
-        rc = ask.rc(
-            "nvmlDeviceGetMigDeviceHandleByIndex", handle, ctypes.c_uint(index), ctypes.byref(inner)
-        )
+        rc = ask.rc("nvmlDeviceGetMigDeviceHandleByIndex", handle, ctypes.c_uint(index), ctypes.byref(inner))
         if rc == SUCCESS and (uuid := ask.text("nvmlDeviceGetUUID", inner)):
             found.append(uuid)
     return found

@@ -46,11 +46,7 @@ def identity() -> dict[str, list[str] | str]:
 def _release(content: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in content.splitlines())
     known = {name: value.strip("\"'") for name, _, value in pairs}
-    return {
-        name: known[name]
-        for name in ("ID", "ID_LIKE", "VERSION_ID", "PRETTY_NAME")
-        if name in known
-    }
+    return {name: known[name] for name in ("ID", "ID_LIKE", "VERSION_ID", "PRETTY_NAME") if name in known}
 
 
 def _pairs(content: str) -> dict[str, int]:

@@ -30,11 +30,7 @@ def main() -> dict[str, object]:
     parameter.sum().backward()
     optimizer.step()
     moved = (1 - parameter).abs().mean().item()
-    return (
-        {"said": "NF4 and an 8-bit Adam step"}
-        if 0.05 < moved < 0.2
-        else {"wrong": f"an Adam step of 0.1 moved {moved:.3g}"}
-    )
+    return {"said": "NF4 and an 8-bit Adam step"} if 0.05 < moved < 0.2 else {"wrong": f"an Adam step of 0.1 moved {moved:.3g}"}
 
 
 if __name__ == "__main__":

@@ -30,11 +30,7 @@ def main() -> dict[str, object]:
     want.square().sum().backward()
     assert y.grad is not None
     worst = max((out - want).abs().max().item(), (x.grad - y.grad).abs().max().item())
-    return (
-        {"said": f"RMSNorm on {device}"}
-        if worst < 1e-3
-        else {"wrong": f"RMSNorm is off by {worst:.3g}"}
-    )
+    return {"said": f"RMSNorm on {device}"} if worst < 1e-3 else {"wrong": f"RMSNorm is off by {worst:.3g}"}
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ class ModeScreen(Screen[None]):
     MODE: ClassVar[str] = ""
     HELP_TEXT: ClassVar[str] = ""
     # Below 100 columns a screen is -narrow, from 140 -wide; below 30 lines -short.
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  Textual declares it on the instance
         (0, "-narrow"), (100, "-normal"), (140, "-wide"),
     ]  # fmt: skip
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
 
     # -- what a mode gives ----------------------------------------------------------------------
 
