@@ -43,7 +43,7 @@ by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps
 put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
-.PHONY: help setup demo test check gpu-test bench lock docs clean
+.PHONY: help setup demo test check gpu-test bench lock docs rules-age clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: setup demo test check gpu-test bench lock docs clean"
@@ -71,6 +71,10 @@ bench: $(READY)
 
 docs: $(READY)
 	PYTHONPATH=core:kernels $(PY) -m ftlab.docs docs
+
+# The doctor's rules that nobody confirmed for a year.
+rules-age:
+	PYTHONPATH=doctor $(PYTHON) -m ftlab_doctor.rules
 
 # Resolve every group of pyproject.toml again; pins that still fit stay (UPGRADE=--upgrade moves them).
 lock: $(TOOLS_DONE)

@@ -47,17 +47,48 @@ def parser() -> Parser:
                   epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)  # fmt: skip
     made.add_argument("command", nargs="?", choices=("snapshot", "explain"), help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="print the findings as JSON")
-    made.add_argument("--check", metavar="ID", nargs="+", action="extend", default=[], help="only these checks (and their causes, silently)")
+    made.add_argument(
+        "--check",
+        metavar="ID",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="only these checks (and their causes, silently)",
+    )
     made.add_argument("--list", action="store_true", help="list the checks")
-    made.add_argument("--deep", action="store_true", help="also run probes: torch, matmul, Triton, bitsandbytes, xformers, NCCL, our kernels, the hub")
+    made.add_argument(
+        "--deep",
+        action="store_true",
+        help="also run probes: torch, matmul, Triton, bitsandbytes, xformers, NCCL, our kernels, the hub",
+    )
     made.add_argument("--for", dest="config", metavar="CONFIG", help="can this config run here?")
-    made.add_argument("--in-container", metavar="IMAGE", help="look from inside a container of this image")
-    made.add_argument("--host", metavar="FILE", help="judge a snapshot instead of this machine (- for standard input)")
-    made.add_argument("--report", metavar="FILE", help="write a redacted report to paste into an issue (- for standard output)")
-    made.add_argument("--fix-plan", action="store_true", help="print a shell script of the fixes; nothing is executed")
-    made.add_argument("--lock", metavar="FILE", help="the lock to compare with (default: env*.lock found near)")
-    made.add_argument("--no-redact", action="store_true", help="leave names, addresses and identifiers in")
-    made.add_argument("-v", "--verbose", action="store_true", help="show the checks that passed, too")
+    made.add_argument(
+        "--in-container", metavar="IMAGE", help="look from inside a container of this image"
+    )
+    made.add_argument(
+        "--host",
+        metavar="FILE",
+        help="judge a snapshot instead of this machine (- for standard input)",
+    )
+    made.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a redacted report to paste into an issue (- for standard output)",
+    )
+    made.add_argument(
+        "--fix-plan",
+        action="store_true",
+        help="print a shell script of the fixes; nothing is executed",
+    )
+    made.add_argument(
+        "--lock", metavar="FILE", help="the lock to compare with (default: env*.lock found near)"
+    )
+    made.add_argument(
+        "--no-redact", action="store_true", help="leave names, addresses and identifiers in"
+    )
+    made.add_argument(
+        "-v", "--verbose", action="store_true", help="show the checks that passed, too"
+    )
     made.add_argument("-V", "--version", action="version", version=f"ftdoctor {__version__}")
     return made
 
@@ -81,7 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("FTLAB_DEBUG"):
             raise
-        print(f"error: {type(error).__name__}: {error}\nthis is a fault of ftdoctor; FTLAB_DEBUG=1 shows where", file=sys.stderr)
+        print(
+            f"error: {type(error).__name__}: {error}\nthis is a fault of ftdoctor; FTLAB_DEBUG=1 shows where",
+            file=sys.stderr,
+        )
         return BROKEN
 
 
@@ -93,12 +127,20 @@ def _main(args: argparse.Namespace) -> int:
     checks = registry.load()
     if args.list:
         rows = [(item.id, item.asks) for item in checks.values()]
-        print(json.dumps([{"id": i, "asks": a} for i, a in rows], indent=1) if args.json else render.listing(rows))
+        print(
+            json.dumps([{"id": i, "asks": a} for i, a in rows], indent=1)
+            if args.json
+            else render.listing(rows)
+        )
         return OK
     for name in args.check:
         if name not in checks:
             near = difflib.get_close_matches(name, checks, 1, 0.4)
-            raise Usage(f"no check is called {name!r}" + (f"; did you mean {near[0]}?" if near else "") + "; `ftdoctor --list` shows them")
+            raise Usage(
+                f"no check is called {name!r}"
+                + (f"; did you mean {near[0]}?" if near else "")
+                + "; `ftdoctor --list` shows them"
+            )
     facts = _facts(args)
     if args.command == "snapshot":
         sys.stdout.write(snapshot.write(facts))
@@ -111,7 +153,9 @@ def _facts(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot to judge, redacted unless that was refused: so live and --host cannot differ."""
     if args.host:
         if args.deep or args.in_container or args.config:
-            raise Usage("--host judges a file: --deep, --for and --in-container need the machine itself")
+            raise Usage(
+                "--host judges a file: --deep, --for and --in-container need the machine itself"
+            )
         try:
             text = sys.stdin.read() if args.host == "-" else Path(args.host).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -170,7 +214,10 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
             sys.stdout.write(text)
             return code
         Path(args.report).write_text(text, "utf-8")
-        print(f"written: {args.report}" + ("" if args.no_redact else f" (removed: {_removed(host)})"), file=sys.stderr)
+        print(
+            f"written: {args.report}" + ("" if args.no_redact else f" (removed: {_removed(host)})"),
+            file=sys.stderr,
+        )
     here = "container" if host.in_container else "host"
     if args.fix_plan:
         from ftlab_doctor import fixplan
@@ -181,12 +228,24 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
     elif not args.report:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = min(shutil.get_terminal_size((88, 24)).columns, 100)
-        print(render.human(findings, stack.summary(host), max(width, 50), colour=colour, verbose=args.verbose, here=here))
+        print(
+            render.human(
+                findings,
+                stack.summary(host),
+                max(width, 50),
+                colour=colour,
+                verbose=args.verbose,
+                here=here,
+            )
+        )
     return code
 
 
 def _removed(host: Host) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in host.section("redacted").items()) or "nothing"
+    return (
+        ", ".join(f"{count} {kind}" for kind, count in host.section("redacted").items())
+        or "nothing"
+    )
 
 
 def as_json(host: Host, findings: list[Finding], code: int) -> dict[str, Any]:

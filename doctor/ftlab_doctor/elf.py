@@ -44,7 +44,10 @@ class Elf:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.data.close()
 
@@ -161,7 +164,9 @@ class Elf:
             position, end = place[0], place[0] + place[1]
             while limit and position < end:
                 limit -= 1
-                magic, _, header, size = struct.unpack("<IHHQ", os.pread(file.fileno(), 16, position))
+                magic, _, header, size = struct.unpack(
+                    "<IHHQ", os.pread(file.fileno(), 16, position)
+                )
                 if magic != FATBIN:
                     break
                 stop = position + header + size

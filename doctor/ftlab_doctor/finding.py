@@ -85,7 +85,8 @@ def _bad(status: str, title: str, facts: dict[str, Any]) -> Finding:
         fixes = (fixes,)
     fixes = tuple(Fix(fix) if isinstance(fix, str) else fix for fix in fixes)
     evidence = tuple(
-        item if isinstance(item, Evidence) else Evidence(*item) for item in facts.pop("evidence", ())
+        item if isinstance(item, Evidence) else Evidence(*item)
+        for item in facts.pop("evidence", ())
     )
     blocks = tuple(facts.pop("blocks", ("train",) if status == "fail" else ()))
     return Finding("", status, title, fix=fixes, evidence=evidence, blocks=blocks, **facts)

@@ -20,7 +20,17 @@ class NoContainer(RuntimeError):
 
 def arguments(engine: str, image: str, gpus: bool) -> list[str]:
     """The command: our source is mounted read-only, nothing of the image is changed."""
-    argv = [engine, "run", "--rm", "--network", "none", "-v", f"{PACKAGE}:/ftdoctor/ftlab_doctor:ro", "-e", "PYTHONPATH=/ftdoctor"]
+    argv = [
+        engine,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        f"{PACKAGE}:/ftdoctor/ftlab_doctor:ro",
+        "-e",
+        "PYTHONPATH=/ftdoctor",
+    ]
     if gpus:
         argv += ["--device", "nvidia.com/gpu=all"] if engine == "podman" else ["--gpus", "all"]
     # --no-redact: what comes back is redacted here, by the names of both machines
@@ -34,7 +44,9 @@ def collect(image: str, gpus: bool, seconds: float = 120.0) -> dict[str, Any]:
     Raises:
         NoContainer: no engine, the image cannot be run, or it has no Python 3.9 or newer.
     """
-    engine = os.environ.get("FTLAB_CONTAINER_ENGINE") or next((e for e in ("docker", "podman") if shutil.which(e)), "")
+    engine = os.environ.get("FTLAB_CONTAINER_ENGINE") or next(
+        (e for e in ("docker", "podman") if shutil.which(e)), ""
+    )
     if not engine:
         raise NoContainer("neither docker nor podman is on PATH")
     answer = run([*arguments(engine, image, gpus)], seconds, limit=4_000_000)

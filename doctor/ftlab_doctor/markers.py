@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ftlab_doctor.versions import key, satisfies
 
 _REQUIREMENT = re.compile(
-    r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?\s*(\([^)]*\)|@[^;]*|[^;]*)?(?:;(.*))?\Z", re.DOTALL
+    r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?\s*(\([^)]*\)|@[^;]*|[^;]*)?(?:;(.*))?\Z",
+    re.DOTALL,
 )
 _TOKEN = re.compile(r"""\s*(\(|\)|and\b|or\b|not\s+in\b|in\b|[<>=!~]=?=?|'[^']*'|"[^"]*"|[\w.]+)""")
 Unread = ValueError

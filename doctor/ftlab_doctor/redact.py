@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 # What a secret looks like, whatever it is called.
@@ -22,7 +21,9 @@ PAIR = re.compile(
     r"((?:api[_-]?key|token|secret|passw(?:or)?d|pwd|bearer|authorization|credential)s?[\"']?\s*(?:[:=]|\s)\s*[\"']?)"
     r"(?!<)(?=[^\s,;\"'&]*[\d\W_])([^\s,;\"'&]{6,})", re.IGNORECASE,
 )  # fmt: skip
-URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/@\"']+@)?(\[[0-9a-fA-F:]+\]|[^\s/:\"'?#,;]+)?", re.IGNORECASE)
+URL = re.compile(
+    r"\b([a-z][a-z0-9+.-]*://)([^\s/@\"']+@)?(\[[0-9a-fA-F:]+\]|[^\s/:\"'?#,;]+)?", re.IGNORECASE
+)
 UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 MAC = re.compile(r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![0-9a-fA-F:])")
 IPV6 = re.compile(
@@ -30,14 +31,47 @@ IPV6 = re.compile(
     r"|(?:[0-9a-fA-F]{1,4}:){2,7}:|::(?:[0-9a-fA-F]{1,4}:)+[0-9a-fA-F]{1,4})(?![\w:])"
 )
 # Four numbers are an address unless they are the version in a file name, a pin or a wheel's name.
-IPV4 = re.compile(r"(?<![\w.=<>~-])(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w-]|\.\d)")
+IPV4 = re.compile(
+    r"(?<![\w.<>-])(?<![=<>~!]=)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w-]|\.\d)"
+)
 MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
-HOMES = re.compile(r"(/home/|/Users/|/mnt/c/Users/|/export/home/|[A-Za-z]:\\Users\\)([^/\\\s:\"',*]+)")
-REMOTE = re.compile(r"(?<![\w/.:-])([\w-]+(?:\.[\w-]+)+)(?=:/)|(?<=//)([\w.-]+)(?=/\S*\s+/\S+\s+cifs)")
+HOMES = re.compile(
+    r"(/home/|/Users/|/mnt/c/Users/|/export/home/|[A-Za-z]:\\Users\\)([^/\\\s:\"',*]+)"
+)
+REMOTE = re.compile(
+    r"(?<![\w/.:-])([\w-]+(?:\.[\w-]+)+)(?=:/)|(?<=//)([\w.-]+)(?=/\S*\s+/\S+\s+cifs)"
+)
 SERIAL = re.compile(r"(serial(?:[ _-]?(?:number|no))?\W{1,4})([A-Za-z0-9-]{6,})", re.IGNORECASE)
 # Public hosts that are worth knowing and tell nothing about anybody.
-PUBLIC = re.compile(r"(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|pytorch\.org|nvidia\.com|github\.com|pypi\.org|localhost)\Z", re.IGNORECASE)
-COMMON = {"root", "user", "users", "nobody", "localhost", "home", "python", "docker", "nvidia", "torch", "container", "vm", "host", "lib", "usr", "bin", "tmp", "ubuntu", "debian", "linux", "admin", "test", "x"}
+PUBLIC = re.compile(
+    r"(?:127\.0\.0\.1|0\.0\.0\.0|(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|pytorch\.org|nvidia\.com|github\.com|localhost))\Z",
+    re.IGNORECASE,
+)
+COMMON = {
+    "root",
+    "user",
+    "users",
+    "nobody",
+    "localhost",
+    "home",
+    "python",
+    "docker",
+    "nvidia",
+    "torch",
+    "container",
+    "vm",
+    "host",
+    "lib",
+    "usr",
+    "bin",
+    "tmp",
+    "ubuntu",
+    "debian",
+    "linux",
+    "admin",
+    "test",
+    "x",
+}
 VERSIONS = {"version", "driver", "cuda", "ptxas", "ptxas-blackwell", "override", "torch", "libc"}
 VERSION = re.compile(r"\d+(\.\d+){0,4}([a-z]+\d*)?(\.post\d+)?(\.dev\d+)?(\+[\w.]+)?\Z")
 
@@ -57,18 +91,32 @@ class Redactor:
         self._named = named
         longest = sorted(named, key=len, reverse=True)
         joined = "|".join(re.escape(name) for name in longest)
-        self._names = re.compile(rf"(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])", re.IGNORECASE) if joined else None
+        self._names = (
+            re.compile(rf"(?<![A-Za-z0-9])(?:{joined})(?![A-Za-z0-9])", re.IGNORECASE)
+            if joined
+            else None
+        )
 
     def facts(self, value: Any, field: str = "") -> Any:
         """A JSON value without what must not leave."""
         if isinstance(value, dict):
-            if isinstance(value.get("name"), str) and self._released(value["name"], value.get("version")):
-                return {**self.facts({k: v for k, v in value.items() if k != "version"}), "version": value["version"]}
+            if isinstance(value.get("name"), str) and self._released(
+                value["name"], value.get("version")
+            ):
+                return {
+                    **self.facts({k: v for k, v in value.items() if k != "version"}),
+                    "version": value["version"],
+                }
             return {self.text(str(k)): self.facts(v, str(k)) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.facts(item, field) for item in value]
         if isinstance(value, str):
-            return value if field in VERSIONS and VERSION.match(value) and not IPV4.fullmatch(value) or self._pin(value, field) else self.text(value)
+            return (
+                value
+                if (field in VERSIONS and VERSION.match(value) and not IPV4.fullmatch(value))
+                or self._pin(value, field)
+                else self.text(value)
+            )
         return value
 
     @staticmethod
@@ -106,8 +154,17 @@ class Redactor:
 
     def _homes(self, text: str) -> str:
         if self._home and self._home not in ("/", "") and self._home in text:
-            text = re.sub(re.escape(self._home) + r"(?![\w.-])", lambda m: self._as("home", m[0], "~"), text)
-        return HOMES.sub(lambda m: m[0] if m[2].startswith("<") or m[2] == "*" else m[1] + self._same("user", m[2].lower()), text)
+            text = re.sub(
+                re.escape(self._home) + r"(?![\w.-])", lambda m: self._as("home", m[0], "~"), text
+            )
+        return HOMES.sub(
+            lambda m: (
+                m[0]
+                if m[2].startswith("<") or m[2] == "*"
+                else m[1] + self._same("user", m[2].lower())
+            ),
+            text,
+        )
 
     def _name(self, match: re.Match[str]) -> str:
         kind = next(k for n, k in self._named.items() if n.lower() == match[0].lower())
@@ -117,7 +174,12 @@ class Redactor:
         scheme, credentials, host = match[1], match[2] or "", match[3] or ""
         if credentials:
             credentials = self._as("credentials", credentials, "<credentials>@")
-        if host and not host.startswith("<") and not PUBLIC.match(host) and scheme.lower() not in ("file://", "unix://"):
+        if (
+            host
+            and not host.startswith("<")
+            and not PUBLIC.match(host)
+            and scheme.lower() not in ("file://", "unix://")
+        ):
             host = self._same("host", host.lower())
         return scheme + credentials + host
 
@@ -137,7 +199,9 @@ class Redactor:
             return name
         self.removed[kind] += 1
         number = sum(1 for known, _ in self._known if known == kind) + 1
-        stand_in = f"{number:08x}-0000-0000-0000-000000000000" if kind == "uuid" else f"<{kind}{number}>"
+        stand_in = (
+            f"{number:08x}-0000-0000-0000-000000000000" if kind == "uuid" else f"<{kind}{number}>"
+        )
         return self._known.setdefault((kind, name), stand_in)
 
 

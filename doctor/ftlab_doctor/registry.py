@@ -12,7 +12,7 @@ from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 
 PARTS = (
-    "platform", "wsl", "driver", "gpu", "libraries", "torch_build", "extensions", "python_env",
+    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "torch_build", "extensions", "python_env",
     "conflicts", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip
@@ -56,7 +56,9 @@ def load() -> dict[str, Check]:
     return dict(_checks)
 
 
-def run(host: Host, names: Iterable[str] = (), checks: dict[str, Check] | None = None) -> list[Finding]:
+def run(
+    host: Host, names: Iterable[str] = (), checks: dict[str, Check] | None = None
+) -> list[Finding]:
     """Findings of the named checks (all, if none is named), causes before what they silence."""
     known = load() if checks is None else checks
     wanted = _with_causes(set(names) or set(known), known)
@@ -113,7 +115,9 @@ def _ask(item: Check, host: Host) -> list[Finding]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
         answers = [
-            Finding("", "crash", f"this check itself failed: {type(error).__name__}: {error}", where)
+            Finding(
+                "", "crash", f"this check itself failed: {type(error).__name__}: {error}", where
+            )
         ]
     took = (time.perf_counter() - start) * 1000
     named = [answer.named(item.id, took / max(len(answers), 1), here) for answer in answers]

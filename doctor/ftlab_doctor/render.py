@@ -8,9 +8,27 @@ from collections.abc import Iterable
 
 from ftlab_doctor.finding import Finding
 
-MARKS = {"fail": ("✗", "31;1"), "crash": ("☠", "35;1"), "warn": ("!", "33;1"), "ok": ("✓", "32"), "unknown": ("?", "36"), "skip": ("·", "2")}
+MARKS = {
+    "fail": ("✗", "31;1"),
+    "crash": ("☠", "35;1"),
+    "warn": ("!", "33;1"),
+    "ok": ("✓", "32"),
+    "unknown": ("?", "36"),
+    "skip": ("·", "2"),
+}
 ORDER = {"fail": 0, "crash": 1, "warn": 2, "unknown": 3, "ok": 4, "skip": 5}
-GRAVE = ("train", "gpu", "nf4", "int8", "triton", "compile", "bf16", "flash", "multi-gpu", "workers")
+GRAVE = (
+    "train",
+    "gpu",
+    "nf4",
+    "int8",
+    "triton",
+    "compile",
+    "bf16",
+    "flash",
+    "multi-gpu",
+    "workers",
+)
 MOST_FIXES = 3
 WHERE = {"windows": "in Windows", "container": "in the container"}
 NEEDS = {"root": "root", "reboot": "root, reboot", "host": "by hand"}
@@ -23,6 +41,7 @@ class Style:
         self.colour = colour
 
     def __call__(self, text: str, code: str) -> str:
+        """The text in a colour."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour and text else text
 
     def mark(self, status: str) -> str:
@@ -41,7 +60,15 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=weight)
 
 
-def human(findings: list[Finding], head: str, width: int = 88, *, colour: bool = False, verbose: bool = False, here: str = "host") -> str:
+def human(
+    findings: list[Finding],
+    head: str,
+    width: int = 88,
+    *,
+    colour: bool = False,
+    verbose: bool = False,
+    here: str = "host",
+) -> str:
     """The whole text."""
     style = Style(colour)
     lines = [style("ftdoctor", "1") + "  " + style(head, "2"), ""]
@@ -67,14 +94,25 @@ def human(findings: list[Finding], head: str, width: int = 88, *, colour: bool =
 def _one(finding: Finding, style: Style, width: int, with_fix: bool, here: str) -> list[str]:
     code = MARKS[finding.status][1]
     title = textwrap.wrap(finding.title, width - 2) or [""]
-    lines = [f"{style.mark(finding.status)} {style(title[0], code)}", *(f"  {style(t, code)}" for t in title[1:])]
-    detail = finding.why or (f"{finding.observed}" + (f"; expected {finding.expected}" if finding.expected else ""))
+    lines = [
+        f"{style.mark(finding.status)} {style(title[0], code)}",
+        *(f"  {style(t, code)}" for t in title[1:]),
+    ]
+    detail = finding.why or (
+        f"{finding.observed}" + (f"; expected {finding.expected}" if finding.expected else "")
+    )
     if detail:
         lines += [f"  {style(t, '2')}" for t in textwrap.wrap(detail, width - 2)[:2]]
     for i, fix in enumerate(finding.fix[:1] if with_fix else ()):
-        notes = [WHERE.get(fix.where, "on the host") if fix.where != here else "", NEEDS.get(fix.needs, "")]
+        notes = [
+            WHERE.get(fix.where, "on the host") if fix.where != here else "",
+            NEEDS.get(fix.needs, ""),
+        ]
         note = ", ".join(n for n in notes if n)
-        lines.append(f"  {style('→' if i == 0 else ' ', '32;1')} {style(fix.cmd, '1')}" + (style(f"   [{note}]", "2") if note else ""))
+        lines.append(
+            f"  {style('→' if i == 0 else ' ', '32;1')} {style(fix.cmd, '1')}"
+            + (style(f"   [{note}]", "2") if note else "")
+        )
     return [*lines, ""]
 
 

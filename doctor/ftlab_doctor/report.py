@@ -10,7 +10,23 @@ from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 from ftlab_doctor.render import ranked
 
-PACKAGES = ("torch", "triton", "numpy", "transformers", "tokenizers", "huggingface-hub", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "xformers", "flash-attn", "safetensors", "ftlab")
+PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "transformers",
+    "tokenizers",
+    "huggingface-hub",
+    "peft",
+    "trl",
+    "accelerate",
+    "datasets",
+    "bitsandbytes",
+    "xformers",
+    "flash-attn",
+    "safetensors",
+    "ftlab",
+)
 
 
 def markdown(host: Host, findings: list[Finding], removed: dict[str, int] | None) -> str:
@@ -25,16 +41,46 @@ def markdown(host: Host, findings: list[Finding], removed: dict[str, int] | None
         lines += [f"  - `{e.source}`: `{e.value}`" for e in finding.evidence[:4]]
     lines += ["", "#### Packages", "", "| package | version |", "|---|---|"]
     lines += [f"| {name} | {host.version(name)} |" for name in PACKAGES if host.version(name)]
-    lines += ["", "<details><summary>All checks</summary>", "", "| check | status | |", "|---|---|---|"]
-    lines += [f"| {f.id} | {f.status} | {(f.observed if f.status == 'ok' else f.title).replace('|', '/')[:100]} |" for f in findings]
-    lines += ["", "</details>", "", "<details><summary>Facts</summary>", "", "```json", json.dumps(_facts(host), indent=1), "```", "", "</details>", ""]
+    lines += [
+        "",
+        "<details><summary>All checks</summary>",
+        "",
+        "| check | status | |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {f.id} | {f.status} | {(f.observed if f.status == 'ok' else f.title).replace('|', '/')[:100]} |"
+        for f in findings
+    ]
+    lines += [
+        "",
+        "</details>",
+        "",
+        "<details><summary>Facts</summary>",
+        "",
+        "```json",
+        json.dumps(_facts(host), indent=1),
+        "```",
+        "",
+        "</details>",
+        "",
+    ]
     if removed is None:
-        lines.append("Not redacted: names, addresses and identifiers of this machine are in this report.")
+        lines.append(
+            "Not redacted: names, addresses and identifiers of this machine are in this report."
+        )
     else:
-        what = ", ".join(f"{count} {kind}" for kind, count in removed.items()) or "nothing was found to remove"
+        what = (
+            ", ".join(f"{count} {kind}" for kind, count in removed.items())
+            or "nothing was found to remove"
+        )
         lines.append(f"Removed before writing: {what}.")
     return "\n".join(lines) + "\n"
 
 
 def _facts(host: Host) -> dict[str, Any]:
-    return {name: host.facts.get(name) for name in ("system", "env", "nvml", "cuda", "builds", "places", "devices") if name in host.facts}
+    return {
+        name: host.facts.get(name)
+        for name in ("system", "env", "nvml", "cuda", "builds", "places", "devices")
+        if name in host.facts
+    }

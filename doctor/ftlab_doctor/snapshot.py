@@ -38,7 +38,9 @@ def read(text: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise BadSnapshot(f'not a snapshot: "format" must be "{FORMAT}"')
     if value.get("version") != VERSION:
-        raise BadSnapshot(f"version {value.get('version')!r} is not understood; this doctor reads {VERSION}")
+        raise BadSnapshot(
+            f"version {value.get('version')!r} is not understood; this doctor reads {VERSION}"
+        )
     problems = check(value, schema(), "")
     if problems:
         raise BadSnapshot("; ".join(problems[:10]))
@@ -57,7 +59,9 @@ def check(value: Any, rule: dict[str, Any], path: str) -> list[str]:
         return [f"{path}: {value!r} is not one of {rule['enum']}"]
     problems: list[str] = []
     if isinstance(value, dict):
-        problems += [f"{path}/{name}: missing" for name in rule.get("required", []) if name not in value]
+        problems += [
+            f"{path}/{name}: missing" for name in rule.get("required", []) if name not in value
+        ]
         named, others = rule.get("properties", {}), rule.get("additionalProperties")
         for name, item in value.items():
             inner = named.get(name, others if isinstance(others, dict) else None)

@@ -40,7 +40,9 @@ def nvswitches(host: Host) -> bool:
     """Whether NVSwitch chips are on the bus."""
     pci = host.facts.get("pci")
     rows = pci if isinstance(pci, list) else []
-    return any(c.get("vendor") == "0x10de" and c.get("class", "").startswith("0x0680") for c in rows)
+    return any(
+        c.get("vendor") == "0x10de" and c.get("class", "").startswith("0x0680") for c in rows
+    )
 
 
 def gpus(host: Host) -> list[Gpu]:
@@ -88,7 +90,9 @@ def kernel_module(host: Host) -> str:
     plain = (host.text("/sys/module/nvidia/version") or "").strip()
     if plain:
         return plain
-    match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", host.text("/proc/driver/nvidia/version") or "")
+    match = re.search(
+        r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", host.text("/proc/driver/nvidia/version") or ""
+    )
     return match[1] if match else ""
 
 
@@ -148,9 +152,7 @@ def install_torch(host: Host, cc: tuple[int, int]) -> str:
         tag, spec = "cu128", "torch==2.10.0"
         if major and major[0] >= 580 and cc >= (12, 1):
             tag, spec = "cu130", "'torch>=2.11'"
-    elif cc < (7, 0):
-        tag, spec = "cu126", "'torch>=2.6'"
-    elif cc < (7, 5):
+    elif cc < (7, 0) or cc < (7, 5):
         tag, spec = "cu126", "'torch>=2.6'"
     else:
         tag, spec = "cu128", "torch==2.10.0"

@@ -14,7 +14,21 @@ VARIABLE = {
     "datasets": "HF_DATASETS_CACHE", "extensions": "TORCH_EXTENSIONS_DIR",
 }  # fmt: skip
 COMPILED = ("triton", "inductor", "tmp")
-NETWORK = ("nfs", "nfs4", "lustre", "cifs", "smb3", "9p", "beegfs", "gpfs", "ceph", "fuse.sshfs", "afs", "drvfs", "fuse.gcsfuse")
+NETWORK = (
+    "nfs",
+    "nfs4",
+    "lustre",
+    "cifs",
+    "smb3",
+    "9p",
+    "beegfs",
+    "gpfs",
+    "ceph",
+    "fuse.sshfs",
+    "afs",
+    "drvfs",
+    "fuse.gcsfuse",
+)
 
 
 def _places(host: Host, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -28,8 +42,8 @@ def _places(host: Host, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
 def home(host: Host) -> Finding:
     """A container user without HOME: caches would go to "/"."""
     place, value = host.place("home"), host.env("HOME")
-    if not place:
-        return unknown("the folders were not looked at")
+    if not place or not host.has("env"):
+        return unknown("the folders or the variables were not looked at")
     if value not in (None, "", "/") and not place.get("refused") and not place.get("error"):
         return ok(place["path"])
     if host.root and not place.get("refused"):
@@ -52,8 +66,15 @@ def writable(host: Host) -> Finding:
             continue
         why = {"EROFS": "the filesystem is read-only", "ENOSPC": "the disk is full", "EDQUOT": "the quota is used up", "ENOTDIR": "it is no folder",
                "EACCES": f"it belongs to user {place.get('owner')}"}.get(refused, refused)  # fmt: skip
-        ours = f"export {VARIABLE[name]}=$HOME/.cache/{name}" if name not in ("hf", "datasets") else f"export {VARIABLE[name]}=/path/with/space"
-        if place["nearest"].startswith(str(host.place("home").get("path", "~")) + "/") and refused == "EACCES":
+        ours = (
+            f"export {VARIABLE[name]}=$HOME/.cache/{name}"
+            if name not in ("hf", "datasets")
+            else f"export {VARIABLE[name]}=/path/with/space"
+        )
+        if (
+            place["nearest"].startswith(str(host.place("home").get("path", "~")) + "/")
+            and refused == "EACCES"
+        ):
             ours = f"sudo chown -R $USER {place['nearest']}"
         return fail(f"The {name} cache cannot be written: {place['path']}", observed=refused, expected="writable", why=why,
                     evidence=[(place["nearest"], f"{refused}, mode {place.get('mode')}, owner {place.get('owner')}")],

@@ -58,16 +58,28 @@ def _grave(item: Broken) -> bool:
     return name in CORE and name != "ftlab"
 
 
-@check("conflict.metadata", "Does each package have what it demands?", ("env.mixed", "env.duplicates", "env.shadowed", "torch.installed"))
+@check(
+    "conflict.metadata",
+    "Does each package have what it demands?",
+    ("env.mixed", "env.duplicates", "env.shadowed", "torch.installed"),
+)
 def metadata(host: Host) -> Finding:
     """What `pip check` does, with the ones that stop training told from the rest."""
     if not host.packages:
         return skip("no packages are listed")
     found = broken(host)
-    ours = {f"{a}|{b}" for rule in rules.tables()["conflicts"] if _hit(host, rule) for a in rule["if"] for b in rule["if"]}
+    ours = {
+        f"{a}|{b}"
+        for rule in rules.tables()["conflicts"]
+        if _hit(host, rule)
+        for a in rule["if"]
+        for b in rule["if"]
+    }
     left = [item for item in found if f"{normal(item[0]['name'])}|{item[1]}" not in ours]
     if not left:
-        return ok(f"{len(host.packages)} packages") if not found else ok("told by a rule of its own")
+        return (
+            ok(f"{len(host.packages)} packages") if not found else ok("told by a rule of its own")
+        )
     left.sort(key=lambda item: not _grave(item))
     package, name, specifier, have = left[0]
     more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
@@ -102,13 +114,24 @@ def _rule_check(rule: rules.Rule) -> Check:
             return unknown("no packages are listed")
         versions = _hit(host, rule)
         if versions is None:
-            there = all(host.version(n) for n, s in rule["if"].items() if s != "!")
-            return ok(" ".join(f"{n} {host.version(n)}" for n in rule["if"] if host.version(n))) if there else skip("not installed together")
+            conda = {normal(p["name"]) for p in host.facts.get("conda") or []}
+            there = all(host.version(n) or n in conda for n, s in rule["if"].items() if s != "!")
+            return (
+                ok(" ".join(f"{n} {host.version(n)}" for n in rule["if"] if host.version(n)))
+                if there
+                else skip("not installed together")
+            )
         title = rule["title"].format(**versions)
         say = fail if rule["status"] == "fail" else warn
         blocks = tuple(rule.get("blocks", ["train"]))
-        return say(title, observed=", ".join(f"{n} {v}" for n, v in versions.items()), fix=rule["fix"], url=rule["source"], blocks=blocks,
-                   evidence=[(n, v) for n, v in versions.items()])
+        return say(
+            title,
+            observed=", ".join(f"{n} {v}" for n, v in versions.items()),
+            fix=rule["fix"],
+            url=rule["source"],
+            blocks=blocks,
+            evidence=[(n, v) for n, v in versions.items()],
+        )
 
     asks = "Do " + " and ".join(rule["if"]) + " go together?"
     return Check(f"conflict.{rule['id']}", asks, ask, ("env.duplicates",))

@@ -31,7 +31,11 @@ def passed(host: Host) -> Finding:
     if not host.in_container or host.wsl:
         return skip("not in a container" if not host.in_container else "see wsl.adapter")
     on_host = bool(stack.kernel_module(host) or stack.cards(host))
-    nodes = [n for n, facts in host.section("devices").items() if facts and re.match(r"/dev/nvidia\d+\Z", n)]
+    nodes = [
+        n
+        for n, facts in host.section("devices").items()
+        if facts and re.match(r"/dev/nvidia\d+\Z", n)
+    ]
     if not on_host:
         return ok("the host shows no NVIDIA driver")
     if nodes:
@@ -49,7 +53,11 @@ def passed(host: Host) -> Finding:
                 fix=Fix(how, "none", "host"))  # fmt: skip
 
 
-@check("container.capabilities", "Does the container get the compute part of the driver?", ("container.gpu",))
+@check(
+    "container.capabilities",
+    "Does the container get the compute part of the driver?",
+    ("container.gpu",),
+)
 def capabilities(host: Host) -> Finding:
     """NVIDIA_DRIVER_CAPABILITIES without compute brings nvidia-smi and no CUDA."""
     value = host.env("NVIDIA_DRIVER_CAPABILITIES")
@@ -84,7 +92,11 @@ def shm(host: Host) -> Finding:
     place = host.place("shm")
     total = place.get("total")
     if not total:
-        return unknown("/dev/shm was not looked at") if not place else fail("/dev/shm is missing", fix=Fix("sudo mount -t tmpfs tmpfs /dev/shm", "root"))
+        return (
+            unknown("/dev/shm was not looked at")
+            if not place
+            else fail("/dev/shm is missing", fix=Fix("sudo mount -t tmpfs tmpfs /dev/shm", "root"))
+        )
     if total >= GIB:
         return ok(f"{total / GIB:.0f} GiB")
     return warn(f"/dev/shm has only {total >> 20} MB: data loader workers die with a bus error", observed=f"{total >> 20} MB", expected=">= 1 GiB",
@@ -121,10 +133,20 @@ def daemon(host: Host) -> Finding:
         return ok(f"Docker {(docker(host) or {}).get('version', '')}")
     words = answer.text
     if "permission denied" in words:
-        return fail("This user may not use Docker", observed="permission denied", blocks=("docker",), evidence=[("docker info", words[:160])],
-                    fix=Fix("sudo usermod -aG docker $USER && newgrp docker", "root", "host"))
+        return fail(
+            "This user may not use Docker",
+            observed="permission denied",
+            blocks=("docker",),
+            evidence=[("docker info", words[:160])],
+            fix=Fix("sudo usermod -aG docker $USER && newgrp docker", "root", "host"),
+        )
     if answer.rc is None:
-        return warn("The Docker daemon does not answer", observed=words[:80] or "no answer in 3 s", blocks=("docker",), fix=Fix("sudo systemctl restart docker", "root", "host"))
+        return warn(
+            "The Docker daemon does not answer",
+            observed=words[:80] or "no answer in 3 s",
+            blocks=("docker",),
+            fix=Fix("sudo systemctl restart docker", "root", "host"),
+        )
     return warn("The Docker daemon is not running", observed=words[:120], blocks=("docker",), evidence=[("docker info", words[:160])],
                 fix=Fix("sudo systemctl enable --now docker", "root", "host"))  # fmt: skip
 
@@ -145,18 +167,9 @@ def kind(host: Host) -> Finding:
                 fix=[Fix("sudo snap remove docker && sudo apt install docker-ce" if snap else "docker context use default", "root" if snap else "none", "host")])  # fmt: skip
 
 
-@check("docker.driver", "Has the host the driver that containers would share?", ("docker.daemon",))
-def host_driver(host: Host) -> Finding:
-    """The toolkit mounts the host's libnvidia-ml.so.1."""
-    if not docker(host) or host.in_container or host.wsl or not stack.kernel_module(host):
-        return skip("no Docker, or no driver")
-    if host.section("nvml").get("path") or loader.find(host, "libnvidia-ml.so.1").path:
-        return ok("libnvidia-ml.so.1")
-    return fail("Containers cannot get the driver: the host has no libnvidia-ml.so.1", observed="not in the loader's cache", expected="libnvidia-ml.so.1",
-                evidence=[("ldconfig -p", "no libnvidia-ml")], blocks=("docker",), fix=Fix("sudo ldconfig || sudo apt install --reinstall libnvidia-compute-580", "root", "host"))  # fmt: skip
-
-
-@check("docker.toolkit", "Can Docker pass a GPU?", ("docker.daemon", "docker.kind", "driver.loaded", "docker.driver"))
+@check(
+    "docker.toolkit", "Can Docker pass a GPU?", ("docker.daemon", "docker.kind", "driver.loaded")
+)
 def toolkit(host: Host) -> Finding:
     """The nvidia runtime or a CDI file."""
     said = docker(host)
@@ -170,9 +183,18 @@ def toolkit(host: Host) -> Finding:
     if hook and spec:
         return ok("CDI")
     if hook and release(str(said.get("version", "0"))) < (28,):
-        return warn("The NVIDIA toolkit is installed but Docker was not told of it", observed=f"runtimes: {', '.join(said.get('runtimes') or {})}", expected="nvidia",
-                    evidence=[("docker info", "no runtime nvidia")], blocks=("docker",),
-                    fix=Fix("sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker", "root", "host"))
+        return warn(
+            "The NVIDIA toolkit is installed but Docker was not told of it",
+            observed=f"runtimes: {', '.join(said.get('runtimes') or {})}",
+            expected="nvidia",
+            evidence=[("docker info", "no runtime nvidia")],
+            blocks=("docker",),
+            fix=Fix(
+                "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+                "root",
+                "host",
+            ),
+        )
     if hook:
         return skip("see docker.cdi")
     return fail("Docker cannot pass the GPU: nvidia-container-toolkit is not installed", observed=f"runtimes: {', '.join(said.get('runtimes') or {})}", expected="nvidia",
@@ -181,7 +203,11 @@ def toolkit(host: Host) -> Finding:
                      Fix("sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker", "root", "host")])  # fmt: skip
 
 
-@check("docker.cdi", "Is there a CDI file for a Docker that wants one?", ("docker.daemon", "docker.kind", "docker.toolkit"))
+@check(
+    "docker.cdi",
+    "Is there a CDI file for a Docker that wants one?",
+    ("docker.daemon", "docker.kind", "docker.toolkit"),
+)
 def cdi(host: Host) -> Finding:
     """From 28 on, `--gpus` goes by CDI where no runtime is configured."""
     said = docker(host)
@@ -189,32 +215,52 @@ def cdi(host: Host) -> Finding:
         return skip("no Docker, or no GPU")
     if "nvidia" in (said.get("runtimes") or {}) or release(str(said.get("version", "0"))) < (28,):
         return ok("not needed")
-    if any("nvidia" in name for folder in ("/etc/cdi", "/var/run/cdi") for name in host.listing(folder) or []):
+    if any(
+        "nvidia" in name
+        for folder in ("/etc/cdi", "/var/run/cdi")
+        for name in host.listing(folder) or []
+    ):
         return ok("there")
     return fail("Docker finds no GPU by CDI: there is no CDI file", observed="/etc/cdi is empty", expected="/etc/cdi/nvidia.yaml", blocks=("docker",),
                 evidence=[("/etc/cdi", str(host.listing("/etc/cdi"))), ("docker", str(said.get("version")))],
                 fix=Fix("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "root", "host"))  # fmt: skip
 
 
-@check("docker.rootless", "Is rootless Docker set up for the GPU?", ("docker.daemon", "docker.toolkit"))
+@check(
+    "docker.rootless", "Is rootless Docker set up for the GPU?", ("docker.daemon", "docker.toolkit")
+)
 def rootless(host: Host) -> Finding:
     """Without root the toolkit must leave the control groups alone."""
     said = docker(host)
-    if not said or not stack.expected(host) or not any("rootless" in str(s) for s in said.get("security") or []):
+    if (
+        not said
+        or not stack.expected(host)
+        or not any("rootless" in str(s) for s in said.get("security") or [])
+    ):
         return skip("not rootless")
     config = host.text("/etc/nvidia-container-runtime/config.toml") or ""
-    if re.search(r"^\s*no-cgroups\s*=\s*true", config, re.MULTILINE) or any("nvidia" in n for n in host.listing("/etc/cdi") or []):
+    if re.search(r"^\s*no-cgroups\s*=\s*true", config, re.MULTILINE) or any(
+        "nvidia" in n for n in host.listing("/etc/cdi") or []
+    ):
         return ok("no-cgroups = true")
     return fail("Rootless Docker cannot pass the GPU: the toolkit still wants control groups", observed="no-cgroups = false", expected="true", blocks=("docker",),
                 evidence=[("/etc/nvidia-container-runtime/config.toml", "no-cgroups")],
                 fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place", "root", "host"))  # fmt: skip
 
 
-@check("docker.cgroup", "Will running containers keep their GPU?", ("docker.daemon", "docker.toolkit"))
+@check(
+    "docker.cgroup", "Will running containers keep their GPU?", ("docker.daemon", "docker.toolkit")
+)
 def cgroup(host: Host) -> Finding:
     """With systemd's control groups a daemon-reload takes it away unless /dev/char links exist."""
     said = docker(host)
-    if not said or not stack.expected(host) or host.wsl or said.get("cgroup") != "systemd" or not stack.kernel_module(host):
+    if (
+        not said
+        or not stack.expected(host)
+        or host.wsl
+        or said.get("cgroup") != "systemd"
+        or not stack.kernel_module(host)
+    ):
         return skip("does not arise")
     if any(name.startswith("195:") for name in host.listing("/dev/char") or []):
         return ok("/dev/char/195:*")

@@ -10,7 +10,15 @@ from ftlab_doctor.finding import Finding, fail, ok, skip, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import Check, add
 
-BROKEN = ("torch.installed", "torch.cuda", "torch.arch", "lib.missing", "lib.broken", "env.damaged", *USABLE)
+BROKEN = (
+    "torch.installed",
+    "torch.cuda",
+    "torch.arch",
+    "lib.missing",
+    "lib.broken",
+    "env.damaged",
+    *USABLE,
+)
 # probe: question, what it blocks, optional part, what answers it already
 PROBES: dict[str, tuple[str, str, bool, tuple[str, ...]]] = {
     "torch": ("Can torch be imported, and does it see the GPU?", "train", False, ("torch.installed", "lib.missing", "lib.broken", "env.damaged")),
@@ -42,15 +50,25 @@ def judge(host: Host, name: str) -> Finding:
     rc = probe.get("rc")
     if rc == 0 and not out.get("wrong"):
         return ok(str(out.get("said", "")) + f" ({probe.get('seconds', 0):.1f} s)")
-    fix = FIXES[name].format(torch=(host.version("torch") or "").split("+")[0], triton=host.version("triton") or "")
+    fix = FIXES[name].format(
+        torch=(host.version("torch") or "").split("+")[0], triton=host.version("triton") or ""
+    )
     last = [line for line in str(probe.get("err", "")).strip().splitlines() if line.strip()]
-    facts: dict[str, Any] = {"evidence": [(f"probe {name}", line[:200]) for line in last[-3:]], "blocks": (blocks,), "fix": fix}
+    facts: dict[str, Any] = {
+        "evidence": [(f"probe {name}", line[:200]) for line in last[-3:]],
+        "blocks": (blocks,),
+        "fix": fix,
+    }
     if out.get("wrong"):
         title = f"{name}: the result is wrong: {out['wrong']}"
     elif rc is None:
         title = f"{name}: no answer in {probe.get('limit', 0):g} s: it hangs"
     elif rc < 0:
-        word = signal.Signals(-rc).name if -rc in {s.value for s in signal.Signals} else f"signal {-rc}"
+        word = (
+            signal.Signals(-rc).name
+            if -rc in {s.value for s in signal.Signals}
+            else f"signal {-rc}"
+        )
         title, facts["why"] = f"{name}: the process died with {word}", _death(-rc)
     else:
         title = f"{name}: {last[-1][:150] if last else f'exit {rc}'}"

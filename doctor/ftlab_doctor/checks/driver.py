@@ -11,14 +11,23 @@ from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
 WSL = ("wsl.version", "wsl.adapter", "wsl.loader", "wsl.linux-driver")
-LOADED = (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch", "driver.open-module", "driver.loaded")
+LOADED = (
+    *WSL,
+    "driver.secure-boot",
+    "driver.nouveau",
+    "driver.branch",
+    "driver.open-module",
+    "driver.loaded",
+)
 WORKS = (*LOADED, "driver.mismatch", "container.gpu", "container.capabilities", "driver.nodes")
 USABLE = (*WORKS, "driver.library", "driver.compat", "driver.nvml", "gpu.fabric", "driver.start")
 
 
 def reinstall(host: Host) -> Fix:
     """The command that installs a driver on this distribution."""
-    ids = f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
+    ids = (
+        f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
+    )
     new = any(cc >= (10, 0) for _, cc in stack.families(host))
     for known, command in (
         ("ubuntu", "sudo apt install --reinstall nvidia-driver-580" + ("-open" if new else "")),
@@ -41,15 +50,22 @@ def present(host: Host) -> Finding:
     if not host.has("pci") and not host.has("nvml"):
         return unknown("the snapshot says nothing of graphics cards")
     amd = [c for c in host.facts.get("pci") or [] if c.get("vendor") == "0x1002"]
-    return warn("There is no NVIDIA GPU here: training runs on the CPU, slowly", blocks=("gpu",),
-                observed="an AMD card; this project's kernels are for NVIDIA" if amd else "none on the PCI bus",
-                evidence=[("/sys/bus/pci/devices", "no card of vendor 10de")])
+    return warn(
+        "There is no NVIDIA GPU here: training runs on the CPU, slowly",
+        blocks=("gpu",),
+        observed="an AMD card; this project's kernels are for NVIDIA"
+        if amd
+        else "none on the PCI bus",
+        evidence=[("/sys/bus/pci/devices", "no card of vendor 10de")],
+    )
 
 
 @check("driver.nouveau", "Does the open-source driver leave the card alone?", WSL)
 def nouveau(host: Host) -> Finding:
     """nouveau and NVIDIA's module cannot share a card."""
-    bound = [card["slot"] for card in stack.cards(host) if card.get("driver") in ("nouveau", "nova")]
+    bound = [
+        card["slot"] for card in stack.cards(host) if card.get("driver") in ("nouveau", "nova")
+    ]
     if not bound:
         return ok("nouveau holds no card") if stack.cards(host) else skip("no card on the bus")
     return fail(
@@ -61,7 +77,11 @@ def nouveau(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("driver.secure-boot", "Does Secure Boot accept the driver's module?", ("wsl.version", "driver.nouveau"))
+@check(
+    "driver.secure-boot",
+    "Does Secure Boot accept the driver's module?",
+    ("wsl.version", "driver.nouveau"),
+)
 def secure_boot(host: Host) -> Finding:
     """With Secure Boot on, the kernel takes signed modules only."""
     if not stack.cards(host):
@@ -75,7 +95,9 @@ def secure_boot(host: Host) -> Finding:
     version, signer = host.command("modinfo version"), host.command("modinfo signer")
     built = bool(version and version.rc == 0 and version.out.strip())
     enrolled = host.command("mok enrolled")
-    trusted = bool(signer and signer.out.strip() and enrolled and signer.out.strip() in enrolled.out)
+    trusted = bool(
+        signer and signer.out.strip() and enrolled and signer.out.strip() in enrolled.out
+    )
     if not (rejected or (on and built and not trusted)):
         return ok("off" if not on else "no module to be refused")
     return fail(
@@ -89,7 +111,9 @@ def secure_boot(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("driver.branch", "Does this driver still support the card?", ("wsl.version", "driver.nouveau"))
+@check(
+    "driver.branch", "Does this driver still support the card?", ("wsl.version", "driver.nouveau")
+)
 def branch(host: Host) -> Finding:
     """Branches drop old families."""
     version = stack.driver(host) or _installed(host)
@@ -98,14 +122,27 @@ def branch(host: Host) -> Finding:
     for rule in rules.tables()["driver_drops"]:
         dropped = [name for name, cc in stack.families(host) if cc < tuple(rule["below"])]
         if release(version) >= release(rule["from"]) and dropped:
-            return fail(f"Driver {version} no longer supports {dropped[0]} cards", observed=version,
-                        expected=f"the {rule['last']} branch", evidence=[("driver", version)], url=rule["source"],
-                        fix=Fix(f"sudo apt install nvidia-driver-{rule['last']} && sudo apt-mark hold "
-                                f"nvidia-driver-{rule['last']} && sudo reboot", "reboot", "host"))
+            return fail(
+                f"Driver {version} no longer supports {dropped[0]} cards",
+                observed=version,
+                expected=f"the {rule['last']} branch",
+                evidence=[("driver", version)],
+                url=rule["source"],
+                fix=Fix(
+                    f"sudo apt install nvidia-driver-{rule['last']} && sudo apt-mark hold "
+                    f"nvidia-driver-{rule['last']} && sudo reboot",
+                    "reboot",
+                    "host",
+                ),
+            )
     return ok(version)
 
 
-@check("driver.open-module", "Has the card the kind of module it needs?", ("wsl.version", "driver.nouveau"))
+@check(
+    "driver.open-module",
+    "Has the card the kind of module it needs?",
+    ("wsl.version", "driver.nouveau"),
+)
 def open_module(host: Host) -> Finding:
     """Blackwell works with the open kernel modules only."""
     words = host.text("/proc/driver/nvidia/version")
@@ -116,7 +153,11 @@ def open_module(host: Host) -> Finding:
     if "Open Kernel Module" in words:
         return ok("open kernel module")
     log = host.command("dmesg")
-    lines = [line for line in (log.out if log else "").splitlines() if "RmInitAdapter" in line or "open" in line]
+    lines = [
+        line
+        for line in (log.out if log else "").splitlines()
+        if "RmInitAdapter" in line or "open" in line
+    ]
     return fail(
         "This card needs NVIDIA's open kernel module; the closed one is loaded", observed=words.splitlines()[0][:80],
         expected="NVIDIA UNIX Open Kernel Module", evidence=[("/proc/driver/nvidia/version", words[:80]),
@@ -128,7 +169,11 @@ def open_module(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("driver.loaded", "Is the driver loaded?", (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch"))
+@check(
+    "driver.loaded",
+    "Is the driver loaded?",
+    (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch"),
+)
 def loaded(host: Host) -> Finding:
     """The kernel module nvidia."""
     if host.wsl:
@@ -139,8 +184,12 @@ def loaded(host: Host) -> Finding:
     if version or stack.gpus(host):
         return ok(version or stack.driver(host))
     if all(card.get("driver") == "vfio-pci" for card in stack.cards(host)) and stack.cards(host):
-        return fail("The GPU is set aside for a virtual machine (vfio-pci)", observed="vfio-pci", expected="nvidia",
-                    fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"))
+        return fail(
+            "The GPU is set aside for a virtual machine (vfio-pci)",
+            observed="vfio-pci",
+            expected="nvidia",
+            fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"),
+        )
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
@@ -161,11 +210,15 @@ def mismatch(host: Host) -> Finding:
     path = str(nvml.get("path") or loader.find(host, "libnvidia-ml.so.1").real)
     match = re.search(r"\.so\.(\d+\.\d+(?:\.\d+)?)$", path)
     library = match[1] if match else ""
-    said = nvml.get("rc") == 18 or "version mismatch" in str((host.command("nvidia-smi") or nvml))
+    said = nvml.get("rc") == 18 or "version mismatch" in str(host.command("nvidia-smi") or nvml)
     if not module:
         return skip("no module is loaded")
     if not said and (not library or library == module):
-        return ok(module) if library or nvml.get("rc") == 0 else unknown("the library's version is not known")
+        return (
+            ok(module)
+            if library or nvml.get("rc") == 0
+            else unknown("the library's version is not known")
+        )
     if host.in_container and not said:
         return ok(f"{module}; the container brings {library}")
     return fail(
@@ -196,8 +249,13 @@ def nodes(host: Host) -> Finding:
             why="the module nvidia_uvm is not loaded, or the node was never made",
             fix=[Fix("sudo nvidia-modprobe -c 0 -u", "root", "host"), *([recreate] if host.in_container else [])],
         )  # fmt: skip
-    shut = {name: node["open"] for name, node in devices.items()
-            if node and node.get("open") not in ("", None) and re.match(r"/dev/nvidia(\d+|ctl|-uvm)\Z", name)}
+    shut = {
+        name: node["open"]
+        for name, node in devices.items()
+        if node
+        and node.get("open") not in ("", None)
+        and re.match(r"/dev/nvidia(\d+|ctl|-uvm)\Z", name)
+    }
     if not shut:
         return ok(f"{len(cards)} cards")
     name, error = next(iter(shut.items()))
@@ -212,148 +270,6 @@ def nodes(host: Host) -> Finding:
                 fix=Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"))  # fmt: skip
 
 
-@check("driver.library", "Does the loader find the driver's libraries?", (*LOADED, "container.gpu", "container.capabilities"))
-def library(host: Host) -> Finding:
-    """libcuda.so.1 and libnvidia-ml.so.1, by really loading them."""
-    if not stack.expected(host):
-        return skip("no NVIDIA GPU")
-    for name, section in (("libcuda.so.1", "cuda"), ("libnvidia-ml.so.1", "nvml")):
-        facts = host.section(section)
-        if "died" in facts:
-            return fail(f"Loading {name} ends the process", observed=str(facts.get("error") or facts["died"]),
-                        why="the library is damaged or belongs to another driver", fix=reinstall(host))
-        if facts.get("missing"):
-            return fail(
-                f"The loader cannot find {name}", observed=facts["missing"], evidence=[(f"dlopen {name}", facts["missing"])],
-                why="the driver's user-space part is not installed or not in the loader's cache",
-                fix=[Fix("sudo ldconfig", "root"), reinstall(host)],
-            )  # fmt: skip
-    if not host.has("cuda"):
-        return unknown("nobody tried to load it")
-    return ok(str(host.section("cuda").get("path", "")))
-
-
-@check("driver.compat", "Is the libcuda that loads the one of the driver?", (*WORKS, "driver.library"))
-def compat(host: Host) -> Finding:
-    """A second libcuda (CUDA's compat folder, conda's cuda-compat) may be found first."""
-    module = stack.kernel_module(host)
-    cuda = host.section("cuda")
-    real = str(cuda.get("path") or loader.find(host, "libcuda.so.1").real)
-    version = loader.version_in(real)
-    if host.wsl or not module or release(version) in ((), (1,)) or len(release(version)) < 2:
-        return skip("nothing to compare")
-    wrong = cuda.get("init") in (803, 804)
-    if release(version) == release(module) and not wrong:
-        return ok(version)
-    compat_package = "compat" in real
-    if compat_package and not wrong and cuda.get("init") == 0:
-        return ok(f"{version} by CUDA's forward compatibility")
-    return fail(
-        f"A libcuda of another driver is found first: {version}, while the module is {module}",
-        observed=real, expected=f"libcuda.so.{module}", evidence=[("libcuda.so.1", real), ("module", module)],
-        why="cuInit answers 803: unsupported display driver / cuda driver combination" if wrong else "",
-        fix=_without(host, real),
-    )  # fmt: skip
-
-
-def _without(host: Host, real: str) -> list[Fix]:
-    folder = real.rsplit("/", 1)[0]
-    if folder in loader.search_path(host):
-        return [Fix(f"export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | tr : '\\n' | grep -vx {folder} | paste -sd:)")]
-    if "compat" in real:
-        return [Fix("sudo apt remove 'cuda-compat-*' && sudo ldconfig  # or: conda remove cuda-compat", "root")]
-    return [Fix(f"sudo rm {real} && sudo ldconfig", "root"), Fix("sudo reboot  # if the driver was just upgraded", "reboot", "host")]
-
-
-@check("driver.nvml", "Does the driver's management library start?", (*WORKS, "driver.library"))
-def nvml(host: Host) -> Finding:
-    """Its return code, turned into a cause."""
-    facts = host.section("nvml")
-    if not stack.expected(host) or "rc" not in facts:
-        return skip("no NVIDIA GPU") if not stack.expected(host) else unknown("NVML was not asked")
-    rc = facts["rc"]
-    if rc == 0:
-        return ok(str(facts.get("driver", "")))
-    said = str(facts.get("error", f"error {rc}"))
-    if rc == 999 and host.in_container:
-        return fail(
-            "The container lost its GPU: NVML says Unknown Error", observed=said, evidence=[("nvmlInit", said)],
-            why="`systemctl daemon-reload` on the host took the devices out of the control group",
-            fix=[Fix("create the container anew", "none", "host"),
-                 Fix("sudo nvidia-ctk system create-dev-char-symlinks --create-all  # so that it stays", "root", "host")],
-        )  # fmt: skip
-    return fail(f"NVML does not start: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
-                fix=[Fix("sudo reboot", "reboot", "host"), reinstall(host)])  # fmt: skip
-
-
-@check("driver.start", "Does CUDA start?", (*WORKS, "driver.library", "driver.compat", "driver.nvml", "gpu.fabric", "gpu.visible", "gpu.lost"))
-def start(host: Host) -> Finding:
-    """cuInit, and its return code turned into a cause."""
-    facts = host.section("cuda")
-    if not stack.expected(host) or "init" not in facts:
-        return skip("no NVIDIA GPU") if not stack.expected(host) else unknown("cuInit was not called")
-    rc, causes = facts["init"], {
-        2: ("no memory is left on the card", "end the processes that hold it"),
-        46: ("the device is busy or unavailable", "sudo nvidia-smi -c 0"),
-        100: ("no device is visible", "unset CUDA_VISIBLE_DEVICES"),
-        101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
-        802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
-        803: ("driver and libcuda do not fit together", "sudo reboot"),
-        804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
-        999: ("the driver failed for an unknown reason", "sudo nvidia-modprobe -c 0 -u || sudo reboot"),
-    }  # fmt: skip
-    if rc == 0:
-        return ok(f"{len(facts.get('devices') or [])} devices")
-    cause, fix = causes.get(rc, ("a reason that this doctor does not know", "sudo reboot"))
-    return fail(f"CUDA does not start (error {rc}): {cause}", observed=f"cuInit = {rc}", expected="0",
-                evidence=[("cuInit", str(rc))], fix=Fix(fix, "root" if "sudo" in fix else "none"))  # fmt: skip
-
-
-@check("driver.cuda", "Is the driver new enough for the CUDA of torch?", (*WORKS, "driver.library", "driver.compat"))
-def floor(host: Host) -> Finding:
-    """By minor version compatibility, the major version counts."""
-    wanted, have = stack.torch_cuda(host), stack.driver_cuda(host)
-    version = stack.driver(host)
-    if not wanted or not stack.expected(host):
-        return skip("torch was built without CUDA" if not wanted else "no NVIDIA GPU")
-    needed = rules.driver_floor(wanted)
-    if needed is None:
-        return unknown(f"no rule knows which driver CUDA {wanted} needs")
-    if have is None and not version:
-        return unknown("the driver's version is not known")
-    by_version = bool(version) and not host.wsl and release(version) < release(needed)
-    if not (by_version or (have is not None and have[0] < release(wanted)[0])):
-        return ok(f"driver {version} for CUDA {wanted}")
-    older = f"cu{have[0]}" if have else "an older CUDA"
-    update = Fix("update the NVIDIA driver in Windows", "root", "windows") if host.wsl else Fix(
-        f"sudo apt install nvidia-driver-{max(int(needed), 580)} && sudo reboot", "reboot", "host")
-    fixes = [update]
-    if have and have >= (12, 0):
-        tag = "cu126" if min(stack.capabilities(host), default=(8, 0)) < (10, 0) else "cu128"
-        fixes.append(Fix(f"pip install --force-reinstall torch -i https://download.pytorch.org/whl/{tag}"))
-    return fail(
-        f"The driver is too old for torch: CUDA {wanted} needs driver {needed} or newer",
-        observed=f"driver {version or '?'}" + (f" (CUDA {have[0]}.{have[1]})" if have else ""),
-        expected=f">= {needed}, or a torch built with {older}",
-        evidence=[("torch/version.py", f"cuda = {wanted}"), ("cuDriverGetVersion", str(host.section("cuda").get("version")))],
-        fix=fixes,
-    )  # fmt: skip
-
-
 def _installed(host: Host) -> str:
     answer = host.command("modinfo version")
     return answer.out.strip() if answer and answer.rc == 0 else ""
-
-
-@check("driver.note", "Was the driver seen to complain?", WORKS)
-def note(host: Host) -> Finding:
-    """The RmInitAdapter message means that the card itself did not start."""
-    log = host.command("dmesg")
-    lines = [line for line in (log.out if log and log.rc == 0 else "").splitlines() if "RmInitAdapter failed" in line]
-    if not lines:
-        return ok("no") if log and log.rc == 0 else unknown("the kernel's log cannot be read without root")
-    if stack.gpus(host):
-        return warn("A card failed to start once", evidence=[("dmesg", lines[-1])], fix=Fix("sudo reboot", "reboot", "host"))
-    return fail("The driver could not start the card (RmInitAdapter failed)", evidence=[("dmesg", lines[-1])],
-                why="firmware settings, power, or a driver that does not know the card",
-                fix=[Fix("enable Above 4G Decoding and Resizable BAR in the firmware", "reboot", "host"), reinstall(host)])  # fmt: skip

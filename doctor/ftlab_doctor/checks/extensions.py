@@ -44,7 +44,11 @@ def override(host: Host) -> Finding:
                fix="unset BNB_CUDA_VERSION")  # fmt: skip
 
 
-@check("bnb.binary", "Has bitsandbytes a library for the CUDA of torch?", ("torch.installed", "torch.cuda", "bnb.override", "env.damaged"))
+@check(
+    "bnb.binary",
+    "Has bitsandbytes a library for the CUDA of torch?",
+    ("torch.installed", "torch.cuda", "bnb.override", "env.damaged"),
+)
 def binary(host: Host) -> Finding:
     """By the files in the wheel; since 0.46 the nearest one is taken."""
     if not host.package("bitsandbytes"):
@@ -75,13 +79,22 @@ def bnb_arch(host: Host) -> Finding:
         return unknown("the library does not say")
     for cc in capabilities:
         if not stack.runs_on(built, cc):
-            return fail(f"The CUDA {int(chosen) / 10:.1f} library of bitsandbytes has no code for sm_{cc[0]}{cc[1]}", observed=" ".join(built),
-                        expected=f"sm_{cc[0]}{cc[1]}", blocks=("nf4", "int8", "adam8bit"), evidence=[(f"libbitsandbytes_cuda{chosen}.so", " ".join(built))],
-                        fix=stack.install_torch(host, cc) if cc < (7, 5) else "pip install -U bitsandbytes")
+            return fail(
+                f"The CUDA {int(chosen) / 10:.1f} library of bitsandbytes has no code for sm_{cc[0]}{cc[1]}",
+                observed=" ".join(built),
+                expected=f"sm_{cc[0]}{cc[1]}",
+                blocks=("nf4", "int8", "adam8bit"),
+                evidence=[(f"libbitsandbytes_cuda{chosen}.so", " ".join(built))],
+                fix=stack.install_torch(host, cc) if cc < (7, 5) else "pip install -U bitsandbytes",
+            )
     return ok(" ".join(built))
 
 
-@check("xformers.build", "Was xformers built for this torch?", ("torch.installed", "conflict.xformers-old", "env.mixed"))
+@check(
+    "xformers.build",
+    "Was xformers built for this torch?",
+    ("torch.installed", "conflict.xformers-old", "env.mixed"),
+)
 def xformers(host: Host) -> Finding:
     """cpp_lib.json. Up to 0.0.33 the torch must be the very one, from 0.0.34 any from 2.10 on."""
     version = host.version("xformers")
@@ -89,7 +102,11 @@ def xformers(host: Host) -> Finding:
         return skip("xformers is not installed")
     built, torch = host.build("xformers").get("torch"), stack.torch_version(host)
     if host.build("xformers").get("broken"):
-        return warn("xformers' cpp_lib.json is damaged", blocks=("xformers",), fix=f"pip install --force-reinstall --no-deps xformers=={version}")
+        return warn(
+            "xformers' cpp_lib.json is damaged",
+            blocks=("xformers",),
+            fix=f"pip install --force-reinstall --no-deps xformers=={version}",
+        )
     if not built or not torch:
         return unknown("what it was built for is not known")
     stable = satisfies(version, ">=0.0.34") and satisfies(torch.split("+")[0], ">=2.10")
@@ -110,7 +127,11 @@ def _matching(torch: str) -> str:
     return known.get(base, ">=0.0.34" if satisfies(base, ">=2.10") else "")
 
 
-@check("xformers.arch", "Has xformers code for every card?", (*ARCH, "xformers.build", "conflict.xformers-old"))
+@check(
+    "xformers.arch",
+    "Has xformers code for every card?",
+    (*ARCH, "xformers.build", "conflict.xformers-old"),
+)
 def xformers_arch(host: Host) -> Finding:
     """The code inside; PTX of an older architecture can be compiled at load, so only --deep is sure."""
     built, capabilities = host.build("xformers").get("arch"), stack.capabilities(host)
@@ -121,9 +142,14 @@ def xformers_arch(host: Host) -> Finding:
     plain = [a for a in built if a != "sm_90"] + (["sm_90"] if (9, 0) in capabilities else [])
     for cc in capabilities:
         if not stack.runs_on(plain, cc):
-            return warn(f"xformers has no kernels for sm_{cc[0]}{cc[1]}; attention falls back to torch's own", observed=" ".join(built),
-                        expected=f"sm_{cc[0]}{cc[1]}", blocks=("xformers",), evidence=[("xformers/_C.so", " ".join(built))],
-                        fix="pip uninstall -y xformers  # nothing of ours needs it")
+            return warn(
+                f"xformers has no kernels for sm_{cc[0]}{cc[1]}; attention falls back to torch's own",
+                observed=" ".join(built),
+                expected=f"sm_{cc[0]}{cc[1]}",
+                blocks=("xformers",),
+                evidence=[("xformers/_C.so", " ".join(built))],
+                fix="pip uninstall -y xformers  # nothing of ours needs it",
+            )
     return ok(" ".join(built))
 
 
@@ -138,7 +164,11 @@ def flash(host: Host) -> Finding:
     bad = low or next((cc for cc in capabilities if built and not stack.runs_on(built, cc)), None)
     if bad is None:
         return ok(" ".join(built) or "8.0 or newer")
-    why = "FlashAttention needs an Ampere card or newer" if low else "this build has no code for the card"
+    why = (
+        "FlashAttention needs an Ampere card or newer"
+        if low
+        else "this build has no code for the card"
+    )
     return fail(f"flash-attn cannot run on sm_{bad[0]}{bad[1]}: {why}", observed=f"{bad[0]}.{bad[1]}", expected=">= 8.0", blocks=("flash",),
                 evidence=[("flash_attn_2_cuda", " ".join(built) or "8.0 and newer")], fix="pip uninstall -y flash-attn  # attention: sdpa is used instead")  # fmt: skip
 

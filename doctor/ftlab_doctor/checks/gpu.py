@@ -28,7 +28,11 @@ def each(host: Host) -> tuple[list[stack.Gpu], Finding | None]:
     return found, None if found else skip("no GPU to ask")
 
 
-@check("gpu.lost", "Does every card on the bus answer?", (*WORKS, "driver.library", "driver.nvml"))
+@check(
+    "gpu.lost",
+    "Does every card on the bus answer?",
+    (*WORKS, "driver.library", "driver.nvml", "gpu.xid"),
+)
 def lost(host: Host) -> Finding:
     """Fewer cards than the bus shows, or one whose handle cannot be had."""
     nvml = host.section("nvml")
@@ -39,7 +43,11 @@ def lost(host: Host) -> Finding:
     count = len(nvml.get("gpus", [])) - len(bad)
     if not bad and count >= len(ours):
         return ok(f"{count} of {len(ours) or count}")
-    title = "The driver finds no card" if count == 0 else f"{len(ours) - count or len(bad)} of {len(ours)} cards do not answer"
+    title = (
+        "The driver finds no card"
+        if count == 0
+        else f"{len(ours) - count or len(bad)} of {len(ours)} cards do not answer"
+    )
     return fail(title, observed=f"{count} answer", expected=f"{len(ours)}",
                 evidence=[("nvmlDeviceGetHandleByIndex", str(bad[0]["rc"]) if bad else f"{count} devices")],
                 why="the card fell off the bus: power, heat, seating or the board",
@@ -55,7 +63,11 @@ def xid(host: Host) -> Finding:
     log = host.command("dmesg")
     if log is None or log.rc != 0:
         return unknown("the kernel's log cannot be read without root")
-    found = [(int(m[1]), line.strip()) for line in log.out.splitlines() if (m := re.search(r"Xid.*?: (\d+)[,:]", line))]
+    found = [
+        (int(m[1]), line.strip())
+        for line in log.out.splitlines()
+        if (m := re.search(r"Xid.*?: (\d+)[,:]", line))
+    ]
     grave = [(number, line) for number, line in found if number in FATAL_XIDS]
     if not grave:
         return ok(f"{len(found)} Xid lines, none grave" if found else "none")
@@ -86,7 +98,9 @@ def fabric(host: Host) -> Finding:
                      Fix("sudo systemctl enable --now nvidia-fabricmanager", "root", "host")])  # fmt: skip
 
 
-@check("gpu.visible", "Do the environment variables show CUDA the cards?", (*WORKS, "driver.library"))
+@check(
+    "gpu.visible", "Do the environment variables show CUDA the cards?", (*WORKS, "driver.library")
+)
 def visible(host: Host) -> Finding:
     """CUDA_VISIBLE_DEVICES: numbers in range, UUIDs that exist."""
     value = host.env("CUDA_VISIBLE_DEVICES")
@@ -126,20 +140,36 @@ def mig(host: Host) -> Finding:
     if reason:
         return reason
     cut = [g for g in found if (g.facts.get("mig") or [0, 0])[0] == 1]
-    waiting = [g for g in found if (g.facts.get("mig") or [0, 0])[0] != (g.facts.get("mig") or [0, 0])[1]]
+    waiting = [
+        g for g in found if (g.facts.get("mig") or [0, 0])[0] != (g.facts.get("mig") or [0, 0])[1]
+    ]
     if waiting:
-        return warn(f"GPU {waiting[0].index}: a change of MIG mode waits for a reset",
-                    fix=Fix("sudo nvidia-smi --gpu-reset", "root", "host"))
+        return warn(
+            f"GPU {waiting[0].index}: a change of MIG mode waits for a reset",
+            fix=Fix("sudo nvidia-smi --gpu-reset", "root", "host"),
+        )
     if not cut:
         return ok("off")
     slices = [s for g in cut for s in g.facts.get("slices") or []]
     if not slices:
-        return fail(f"GPU {cut[0].index} is in MIG mode but has no slice", expected="a slice", observed="none",
-                    fix=[Fix("sudo nvidia-smi mig -cgi 0 -C", "root", "host"), Fix("sudo nvidia-smi -mig 0", "root", "host")])
+        return fail(
+            f"GPU {cut[0].index} is in MIG mode but has no slice",
+            expected="a slice",
+            observed="none",
+            fix=[
+                Fix("sudo nvidia-smi mig -cgi 0 -C", "root", "host"),
+                Fix("sudo nvidia-smi -mig 0", "root", "host"),
+            ],
+        )
     world = host.env("WORLD_SIZE") or "1"
     if world.isdigit() and int(world) > 1:
-        return fail("Several processes were asked for, but a process can use one MIG slice only and they cannot talk",
-                    observed=f"WORLD_SIZE={world}", expected="1", blocks=("multi-gpu",), fix="unset WORLD_SIZE RANK LOCAL_RANK")
+        return fail(
+            "Several processes were asked for, but a process can use one MIG slice only and they cannot talk",
+            observed=f"WORLD_SIZE={world}",
+            expected="1",
+            blocks=("multi-gpu",),
+            fix="unset WORLD_SIZE RANK LOCAL_RANK",
+        )
     chosen = host.env("CUDA_VISIBLE_DEVICES")
     if len(slices) == 1 or (chosen and "MIG-" in chosen and "," not in chosen):
         return ok(f"{len(slices)} slices")
@@ -157,11 +187,19 @@ def mode(host: Host) -> Finding:
         value, others = gpu.facts.get("compute_mode"), gpu.facts.get("processes") or []
         if value == 2 or (value in (1, 3) and others):
             word = "prohibited" if value == 2 else "exclusive, and another process holds it"
-            return fail(f"GPU {gpu.index}: its compute mode is {word}", observed=f"compute mode {value}",
-                        expected="0 (default)", evidence=[("nvmlDeviceGetComputeMode", str(value))],
-                        why="CUDA answers: device(s) is/are busy or unavailable",
-                        fix=[Fix(f"sudo nvidia-smi -i {gpu.index} -c 0", "root", "host")])
-    return ok("default") if any(g.facts.get("compute_mode") is not None for g in found) else unknown("not told")
+            return fail(
+                f"GPU {gpu.index}: its compute mode is {word}",
+                observed=f"compute mode {value}",
+                expected="0 (default)",
+                evidence=[("nvmlDeviceGetComputeMode", str(value))],
+                why="CUDA answers: device(s) is/are busy or unavailable",
+                fix=[Fix(f"sudo nvidia-smi -i {gpu.index} -c 0", "root", "host")],
+            )
+    return (
+        ok("default")
+        if any(g.facts.get("compute_mode") is not None for g in found)
+        else unknown("not told")
+    )
 
 
 @check("gpu.ecc", "Is the memory of the card sound?", ASKED)
@@ -200,16 +238,32 @@ def memory(host: Host) -> Finding:
         others = gpu.facts.get("processes") or []
         used = total - free
         if used > max(0.15 * total, 1.5 * GIB):
-            pids = ", ".join(f"pid {p['pid']}" + (f" ({p['used'] / GIB:.1f} GiB)" if p.get("used") else "") for p in others[:4])
-            return warn(f"GPU {gpu.index}: {used / GIB:.1f} of {total / GIB:.0f} GiB are in use already",
-                        observed=pids or "by a process that cannot be seen from here", evidence=[("nvmlDeviceGetMemoryInfo", f"free {free}")],
-                        fix=[f"nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv -i {gpu.index}",
-                             *([f"export CUDA_VISIBLE_DEVICES={best}"] if (best := _freest(found, gpu)) is not None else [])])
+            pids = ", ".join(
+                f"pid {p['pid']}" + (f" ({p['used'] / GIB:.1f} GiB)" if p.get("used") else "")
+                for p in others[:4]
+            )
+            return warn(
+                f"GPU {gpu.index}: {used / GIB:.1f} of {total / GIB:.0f} GiB are in use already",
+                observed=pids or "by a process that cannot be seen from here",
+                evidence=[("nvmlDeviceGetMemoryInfo", f"free {free}")],
+                fix=[
+                    f"nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv -i {gpu.index}",
+                    *(
+                        [f"export CUDA_VISIBLE_DEVICES={best}"]
+                        if (best := _freest(found, gpu)) is not None
+                        else []
+                    ),
+                ],
+            )
     return ok(", ".join(f"{(g.facts.get('free') or 0) / GIB:.1f} GiB free" for g in found))
 
 
 def _freest(found: list[stack.Gpu], busy: stack.Gpu) -> int | None:
-    others = [g for g in found if g.index != busy.index and (g.facts.get("free") or 0) > (busy.facts.get("free") or 0)]
+    others = [
+        g
+        for g in found
+        if g.index != busy.index and (g.facts.get("free") or 0) > (busy.facts.get("free") or 0)
+    ]
     return max(others, key=lambda g: g.facts.get("free") or 0).index if others else None
 
 
@@ -224,9 +278,14 @@ def throttle(host: Host) -> Finding:
         why = [text for bit, text in THROTTLE.items() if bits & bit]
         if why:
             heat = gpu.facts.get("temperature")
-            return warn(f"GPU {gpu.index} is slowed down: {why[-1]}", observed=f"{heat} °C, reasons {bits:#x}",
-                        expected="no reason but idleness", evidence=[("clocks_event_reasons", hex(bits))], blocks=("speed",),
-                        fix=Fix("check fans, air flow and the power supply", "host", "host"))
+            return warn(
+                f"GPU {gpu.index} is slowed down: {why[-1]}",
+                observed=f"{heat} °C, reasons {bits:#x}",
+                expected="no reason but idleness",
+                evidence=[("clocks_event_reasons", hex(bits))],
+                blocks=("speed",),
+                fix=Fix("check fans, air flow and the power supply", "host", "host"),
+            )
     return ok("no reason for lower clocks")
 
 
@@ -236,9 +295,14 @@ def link(host: Host) -> Finding:
     for card in stack.cards(host):
         have, most = card.get("current_link_width", ""), card.get("max_link_width", "")
         if have.isdigit() and most.isdigit() and 0 < int(have) < min(int(most), 8):
-            return warn(f"The card at {card['slot']} has {have} of {most} PCIe lanes: loading and offloading are slow",
-                        observed=f"x{have}", expected=f"x{most}", evidence=[(f"/sys/bus/pci/devices/{card['slot']}/current_link_width", have)],
-                        blocks=("speed",), fix=Fix("reseat the card, or use another slot", "reboot", "host"))
+            return warn(
+                f"The card at {card['slot']} has {have} of {most} PCIe lanes: loading and offloading are slow",
+                observed=f"x{have}",
+                expected=f"x{most}",
+                evidence=[(f"/sys/bus/pci/devices/{card['slot']}/current_link_width", have)],
+                blocks=("speed",),
+                fix=Fix("reseat the card, or use another slot", "reboot", "host"),
+            )
     return ok("full width") if stack.cards(host) else skip("no card on the bus to look at")
 
 
@@ -253,9 +317,15 @@ def mixed(host: Host) -> Finding:
         return ok(f"{len(found)} x {found[0].sm}")
     best = max(found, key=lambda g: (g.cc or (0, 0), g.total))
     order = host.env("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    return warn(f"The cards differ ({', '.join(f'{g.name} {g.sm}' for g in found)}): CUDA numbers them fastest first, nvidia-smi by bus",
-                why="the number that you choose may be another card", blocks=("multi-gpu",),
-                fix=[*([] if order else ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]), f"export CUDA_VISIBLE_DEVICES={best.index}"])
+    return warn(
+        f"The cards differ ({', '.join(f'{g.name} {g.sm}' for g in found)}): CUDA numbers them fastest first, nvidia-smi by bus",
+        why="the number that you choose may be another card",
+        blocks=("multi-gpu",),
+        fix=[
+            *([] if order else ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
+            f"export CUDA_VISIBLE_DEVICES={best.index}",
+        ],
+    )
 
 
 @check("gpu.p2p", "Can the cards talk to each other?", ASKED)
@@ -269,16 +339,21 @@ def p2p(host: Host) -> Finding:
         if old and sum(bool(re.search(rule["names"], g.name)) for g in found) >= 2:
             if host.env("NCCL_P2P_DISABLE") == "1" and host.env("NCCL_IB_DISABLE") == "1":
                 return ok("NCCL_P2P_DISABLE=1")
-            return fail("Two RTX 40 cards with this driver hang or fail in NCCL: they have no peer-to-peer",
-                        observed=f"driver {stack.driver(host)}", expected=f">= {rule['driver']}, or P2P off", blocks=("multi-gpu",),
-                        fix=["export NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1"], url=rule["source"])
+            return fail(
+                "Two RTX 40 cards with this driver hang or fail in NCCL: they have no peer-to-peer",
+                observed=f"driver {stack.driver(host)}",
+                expected=f">= {rule['driver']}, or P2P off",
+                blocks=("multi-gpu",),
+                fix=["export NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1"],
+                url=rule["source"],
+            )
     return ok(f"{len(found)} cards")
 
 
 @check("gpu.precision", "Which number formats does the card compute in?", (*ASKED, "torch.arch"))
 def precision(host: Host) -> Finding:
     """bf16 is emulated below 8.0, though torch says it is supported."""
-    found, reason = each(host)
+    _, reason = each(host)
     if reason:
         return reason
     lowest = min(stack.capabilities(host), default=None)
@@ -286,4 +361,8 @@ def precision(host: Host) -> Finding:
         return unknown("the compute capability is not known")
     names = [n for n in ("bf16", "tf32", "int8", "nf4") if lowest >= rules.capability(n)]
     lacking = [n for n in ("bf16", "tf32") if n not in names]
-    return ok("fp16, " + ", ".join(names) + (f"; no {' or '.join(lacking)}: fp16 with scaling is used" if lacking else ""))
+    return ok(
+        "fp16, "
+        + ", ".join(names)
+        + (f"; no {' or '.join(lacking)}: fp16 with scaling is used" if lacking else "")
+    )

@@ -10,7 +10,9 @@ from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
-CUDA = re.compile(r"lib(cudart|cublas|cublasLt|cudnn\w*|cufft|curand|cusparse|cusparseLt|cusolver|cupti|nvJitLink|nvrtc|nccl|nvToolsExt|nvshmem\w*|cufile)\.so")
+CUDA = re.compile(
+    r"lib(cudart|cublas|cublasLt|cudnn\w*|cufft|curand|cusparse|cusparseLt|cusolver|cupti|nvJitLink|nvrtc|nccl|nvToolsExt|nvshmem\w*|cufile)\.so"
+)
 
 
 def _own(host: Host, lib: loader.Loaded) -> bool:
@@ -37,20 +39,28 @@ def _owner(host: Host, path: str) -> str:
     match = re.match(r"nvidia/([a-z_]+)/", name)
     if match:
         stem = match[1].replace("_", "-")
-        for package in host.packages:
-            if package["name"].replace("_", "-").startswith(f"nvidia-{stem}"):
-                return f"{package['name']}=={package['version']}"
+        for item in host.packages:
+            if item["name"].replace("_", "-").startswith(f"nvidia-{stem}"):
+                return f"{item['name']}=={item['version']}"
     top = name.split("/")[0].split(".")[0]
     package = host.package(top) or host.package(top.replace("_2_cuda", ""))
     return f"{package['name']}=={package['version']}" if package else top
 
 
-@check("lib.missing", "Would the loader find every CUDA library that torch needs?", ("lib.broken", "env.damaged"))
+@check(
+    "lib.missing",
+    "Would the loader find every CUDA library that torch needs?",
+    ("lib.broken", "env.damaged"),
+)
 def missing(host: Host) -> Finding:
     """The whole chain of needs, by the loader's own rules."""
     loaded = loader.torch_loads(host)
-    if not loaded:
-        return skip("torch has no compiled library here")
+    if not loaded or not host.has("libraries"):
+        return (
+            skip("torch has no compiled library here")
+            if not loaded
+            else unknown("no folder was listed")
+        )
     lost = [lib for lib in loaded.values() if not lib.path and CUDA.match(lib.name)]
     if not lost:
         return ok(f"{sum(1 for lib in loaded.values() if CUDA.match(lib.name))} CUDA libraries")
@@ -63,7 +73,9 @@ def missing(host: Host) -> Finding:
 def _torch_again(host: Host) -> str:
     version = stack.torch_version(host).split("+")[0]
     tag = stack.wheel_tag(stack.torch_cuda(host)) if stack.torch_cuda(host) else "cpu"
-    return f"pip install --force-reinstall torch=={version} -i https://download.pytorch.org/whl/{tag}"
+    return (
+        f"pip install --force-reinstall torch=={version} -i https://download.pytorch.org/whl/{tag}"
+    )
 
 
 @check("lib.foreign", "Does torch get its own CUDA libraries?", ("lib.broken", "lib.missing"))
@@ -120,7 +132,11 @@ def _grave(host: Host, lib: loader.Loaded, own: str) -> int:
     return 2 if theirs and mine and theirs[:1] != mine[:1] else 1
 
 
-@check("lib.symbols", "Is every symbol that the extensions need defined?", ("lib.broken", "lib.missing", "lib.foreign", "env.mixed", "conflict.xformers-old"))
+@check(
+    "lib.symbols",
+    "Is every symbol that the extensions need defined?",
+    ("lib.broken", "lib.missing", "lib.foreign", "env.mixed", "conflict.xformers-old"),
+)
 def symbols(host: Host) -> list[Finding] | Finding:
     """An extension that was compiled for another torch, or another C++ ABI."""
     found = []
@@ -129,7 +145,11 @@ def symbols(host: Host) -> list[Finding] | Finding:
         if not lost:
             continue
         name = path.removeprefix(f"{host.site}/")
-        package = "flash-attn" if name.startswith("flash_attn") else name.split("/")[0].split(".")[0].replace("_", "-")
+        package = (
+            "flash-attn"
+            if name.startswith("flash_attn")
+            else name.split("/")[0].split(".")[0].replace("_", "-")
+        )
         optional = package in ("xformers", "torchaudio")
         version = stack.torch_version(host)
         say = warn if optional else fail
@@ -141,12 +161,18 @@ def symbols(host: Host) -> list[Finding] | Finding:
         ))  # fmt: skip
     if found:
         return found[0]
-    return ok(f"{len(host.section('elf'))} files") if host.section("elf") else skip("no compiled package was looked at")
+    return (
+        ok(f"{len(host.section('elf'))} files")
+        if host.section("elf")
+        else skip("no compiled package was looked at")
+    )
 
 
 def _rebuild(package: str, version: str) -> str:
     if package == "flash-attn":
-        return "pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps flash-attn"
+        return (
+            "pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps flash-attn"
+        )
     if package == "torch":
         return f"pip install --force-reinstall torch=={version.split('+')[0]}"
     return f"pip install -U --force-reinstall --no-deps {package}  # the release made for torch {version.split('+')[0]}"
@@ -161,7 +187,11 @@ def cxx(host: Host) -> Finding:
     if not wanted[0]:
         return skip("nothing asks for it")
     found = loader.find(host, "libstdc++.so.6")
-    conda = loader.inside(host, f"{host.python.get('prefix')}/lib", "libstdc++.so.6") if host.python.get("conda") else None
+    conda = (
+        loader.inside(host, f"{host.python.get('prefix')}/lib", "libstdc++.so.6")
+        if host.python.get("conda")
+        else None
+    )
     real = conda or found.real
     have = release(loader.version_in(real))
     if len(have) < 3:
@@ -178,7 +208,9 @@ def cxx(host: Host) -> Finding:
 @check("lib.preload", "Is nothing slipped in front of every library?")
 def preload(host: Host) -> Finding:
     """LD_PRELOAD and /etc/ld.so.preload."""
-    value = (host.env("LD_PRELOAD") or "").strip() or (host.text("/etc/ld.so.preload") or "").strip()
+    value = (host.env("LD_PRELOAD") or "").strip() or (
+        host.text("/etc/ld.so.preload") or ""
+    ).strip()
     harmless = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|iomp5|gomp)")
     strange = [part for part in re.split(r"[\s:]+", value) if part and not harmless.search(part)]
     if not strange:
@@ -188,7 +220,18 @@ def preload(host: Host) -> Finding:
                 expected="nothing", evidence=[("LD_PRELOAD", value)], fix="unset LD_PRELOAD")  # fmt: skip
 
 
-@check("lib.triton-libcuda", "Does Triton find libcuda the way it looks for it?", ("driver.loaded", "driver.library", "wsl.loader", "wsl.adapter", "container.gpu", "container.capabilities"))
+@check(
+    "lib.triton-libcuda",
+    "Does Triton find libcuda the way it looks for it?",
+    (
+        "driver.loaded",
+        "driver.library",
+        "wsl.loader",
+        "wsl.adapter",
+        "container.gpu",
+        "container.capabilities",
+    ),
+)
 def triton_libcuda(host: Host) -> Finding:
     """TRITON_LIBCUDA_PATH, `ldconfig -p`, then LD_LIBRARY_PATH. Source: triton backends/nvidia/driver.py."""
     if not stack.expected(host) or not host.package("triton"):
@@ -198,7 +241,11 @@ def triton_libcuda(host: Host) -> Finding:
     if host.command("ldconfig") is None:
         return unknown("ldconfig was not asked")
     names = [n for n in loader.cache(host) if n.startswith("libcuda.so")]
-    folders = [f for f in loader.search_path(host) if loader.inside(host, f, "libcuda.so.1") or loader.inside(host, f, "libcuda.so")]
+    folders = [
+        f
+        for f in loader.search_path(host)
+        if loader.inside(host, f, "libcuda.so.1") or loader.inside(host, f, "libcuda.so")
+    ]
     version = release(host.version("triton") or "")
     found = bool(names or folders)
     real = str(host.section("cuda").get("path") or "")
@@ -215,5 +262,11 @@ def triton_libcuda(host: Host) -> Finding:
 
 
 def _bare(host: Host) -> bool:
-    folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/local/cuda/lib64/stubs", *loader.search_path(host)]
+    folders = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib/wsl/lib",
+        "/usr/local/cuda/lib64/stubs",
+        *loader.search_path(host),
+    ]
     return any(loader.inside(host, folder, "libcuda.so") for folder in folders)

@@ -20,15 +20,23 @@ def system(host: Host) -> Finding:
     if not name:
         return unknown("the snapshot does not say")
     if name != "Linux":
-        return fail(f"{name} is not supported: the CUDA stack needs Linux", observed=name, expected="Linux",
-                    fix=Fix("wsl --install -d Ubuntu-22.04", "reboot", "windows") if name == "Windows" else ())
+        return fail(
+            f"{name} is not supported: the CUDA stack needs Linux",
+            observed=name,
+            expected="Linux",
+            fix=Fix("wsl --install -d Ubuntu-22.04", "reboot", "windows")
+            if name == "Windows"
+            else (),
+        )
     if machine in ("x86_64", "aarch64"):
         return ok(f"{name} {machine}")
     return fail(f"There are no CUDA wheels for the processor type {machine}", observed=str(machine),
                 expected="x86_64 or aarch64")  # fmt: skip
 
 
-@check("platform.cpu", "Has the processor the instructions that the wheels use?", ["platform.system"])
+@check(
+    "platform.cpu", "Has the processor the instructions that the wheels use?", ["platform.system"]
+)
 def cpu(host: Host) -> Finding:
     """torch, pyarrow and numpy are compiled for AVX2."""
     facts = host.system.get("cpu") or {}
@@ -54,7 +62,11 @@ def glibc(host: Host) -> Finding:
     """The highest GLIBC_ version any compiled file asks for, and the wheels' own tags."""
     name, have = (host.system.get("libc") or ["", ""])[:2]
     if name and name != "glibc":
-        return fail(f"The C library is {name}: CUDA wheels need glibc", observed=f"{name} {have}", expected="glibc")
+        return fail(
+            f"The C library is {name}: CUDA wheels need glibc",
+            observed=f"{name} {have}",
+            expected="glibc",
+        )
     if not have:
         return unknown("the version of the C library is not known")
     worst: tuple[tuple[int, ...], str] = ((), "")
@@ -69,9 +81,9 @@ def glibc(host: Host) -> Finding:
     if worst[0] <= release(have):
         return ok(f"glibc {have}")
     needed = ".".join(map(str, worst[0]))
-    package = worst[1].rsplit("/", 1)[-1]
+    culprit = worst[1].rsplit("/", 1)[-1]
     return fail(
-        f"{package} needs glibc {needed}; this system has {have}",
+        f"{culprit} needs glibc {needed}; this system has {have}",
         observed=f"glibc {have}", expected=f"glibc >= {needed}",
         evidence=[(worst[1], f"GLIBC_{needed}")],
         why="it was compiled on a newer distribution", blocks=("flash",) if "flash" in worst[1] else ("train",),
@@ -93,23 +105,32 @@ def python(host: Host) -> Finding:
     if host.python.get("implementation", "cpython") != "cpython":
         return fail(f"This is {host.python['implementation']}: the CUDA wheels are for CPython")
     if host.python.get("gil") is False:
-        return fail("This Python runs without the GIL, which most compiled wheels do not support",
-                    fix="python3 -m venv .venv  # with an ordinary build of Python")
+        return fail(
+            "This Python runs without the GIL, which most compiled wheels do not support",
+            fix="python3 -m venv .venv  # with an ordinary build of Python",
+        )
     major = ".".join(version.split(".")[:2])
     soabi, torch = host.python.get("soabi", ""), host.package("torch")
     for tag in (torch or {}).get("tags", []):
         match = re.match(r"cp(\d)(\d+)-", tag)
         if match and f"{match[1]}.{match[2]}" != major:
-            return fail(f"torch was installed for Python {match[1]}.{match[2]}, and this is {major}",
-                        observed=f"{soabi or version}", expected=tag, evidence=[("torch WHEEL", tag)],
-                        fix="pip install --force-reinstall torch")
+            return fail(
+                f"torch was installed for Python {match[1]}.{match[2]}, and this is {major}",
+                observed=f"{soabi or version}",
+                expected=tag,
+                evidence=[("torch WHEEL", tag)],
+                fix="pip install --force-reinstall torch",
+            )
     wanted = torch_version(host)
     for rule in rules.tables()["torch_python"]:
         if wanted and satisfies(wanted, rule["torch"]):
             if satisfies(version, rule["python"]):
                 return ok(f"Python {version}")
-            return warn(f"torch {wanted} has no wheels for Python {version}", expected=rule["python"],
-                        fix="make the environment anew with Python 3.11")
+            return warn(
+                f"torch {wanted} has no wheels for Python {version}",
+                expected=rule["python"],
+                fix="make the environment anew with Python 3.11",
+            )
     return ok(f"Python {version}") if release(version) >= (3, 9) else fail(
         f"Python {version} is too old for any current torch", expected=">= 3.10",
         fix="make the environment anew with Python 3.11")  # fmt: skip
@@ -123,7 +144,7 @@ def memory(host: Host) -> Finding:
     if not total:
         return unknown("the size of memory is not known")
     limit = (host.system.get("cgroup") or {}).get("memory", -1)
-    room = min(total, limit) if 0 < limit else total
+    room = min(total, limit) if limit > 0 else total
     whose = "this container may use" if room < total else "this machine has"
     if host.wsl and room + swap < 12 * GIB:
         return skip("see wsl.memory")
@@ -163,12 +184,20 @@ def limits(host: Host) -> Finding:
         return unknown("the limits are not known")
     files, lock = found.get("NOFILE", -1), found.get("MEMLOCK", -1)
     if 0 <= files < 1024:
-        return warn(f"Only {files} files may be open: data loaders fail with `Too many open files`",
-                    observed=str(files), expected=">= 1024", fix="ulimit -n 65536")
+        return warn(
+            f"Only {files} files may be open: data loaders fail with `Too many open files`",
+            observed=str(files),
+            expected=">= 1024",
+            fix="ulimit -n 65536",
+        )
     if 0 <= lock < 64 * 1024 and len(gpus(host)) > 1:
-        return warn(f"Only {lock // 1024} KiB may be locked: NCCL over InfiniBand fails", blocks=("multi-gpu",),
-                    fix="ulimit -l unlimited" if not host.in_container else
-                    Fix("docker run --ulimit memlock=-1 ...", "none", "host"))
+        return warn(
+            f"Only {lock // 1024} KiB may be locked: NCCL over InfiniBand fails",
+            blocks=("multi-gpu",),
+            fix="ulimit -l unlimited"
+            if not host.in_container
+            else Fix("docker run --ulimit memlock=-1 ...", "none", "host"),
+        )
     return ok(f"{files} files")
 
 
@@ -184,7 +213,9 @@ def clock(host: Host) -> Finding:
     wrong = isinstance(skew, (int, float)) and abs(skew) > 300
     if now >= newest - 86_400 and not wrong:
         return ok(time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now)))
-    fix = Fix("sudo hwclock -s", "root") if host.wsl else Fix("sudo timedatectl set-ntp true", "root")
+    fix = (
+        Fix("sudo hwclock -s", "root") if host.wsl else Fix("sudo timedatectl set-ntp true", "root")
+    )
     return fail(
         "The clock is wrong: certificates are refused and logs cannot be compared",
         observed=time.strftime("%Y-%m-%d", time.gmtime(now)),

@@ -11,7 +11,18 @@ from ftlab_doctor.markers import normal
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import key, local
 
-STACK = {"torch", "triton", "numpy", "transformers", "tokenizers", "bitsandbytes", "xformers", "peft", "safetensors", "accelerate"}
+STACK = {
+    "torch",
+    "triton",
+    "numpy",
+    "transformers",
+    "tokenizers",
+    "bitsandbytes",
+    "xformers",
+    "peft",
+    "safetensors",
+    "accelerate",
+}
 
 
 @check("env.mixed", "Was torch installed by one installer only?", ("torch.installed",))
@@ -19,7 +30,11 @@ def mixed(host: Host) -> Finding:
     """conda's pytorch and pip's torch overwrite each other's libraries."""
     conda = {normal(p["name"]): p for p in host.facts.get("conda") or []}
     both = [n for n in ("pytorch", "libtorch", "pytorch-gpu") if n in conda]
-    pip = [p for p in host.packages if normal(p["name"]) == "torch" and p.get("installer") in ("pip", "uv")]
+    pip = [
+        p
+        for p in host.packages
+        if normal(p["name"]) == "torch" and p.get("installer") in ("pip", "uv")
+    ]
     if both and pip:
         return fail("torch was installed by conda and by pip: their libraries are mixed", observed=f"conda {both[0]} {conda[both[0]]['version']}, {pip[0]['installer']} torch {pip[0]['version']}",
                     expected="one of them", evidence=[("conda-meta", both[0]), (pip[0]["location"], f"torch {pip[0]['version']}")],
@@ -41,9 +56,18 @@ def duplicates(host: Host) -> Finding:
         worst = next((n for n in double if n in STACK), double[0])
         versions = [p["version"] for p in host.packages if normal(p["name"]) == worst]
         say = fail if worst in STACK else warn
-        return say(f"{worst} is installed twice in one folder: {' and '.join(versions)}", observed=", ".join(double[:5]), expected="one version",
-                   evidence=[(p["location"], p.get("folder", p["version"])) for p in host.packages if normal(p["name"]) == worst],
-                   why="an upgrade was interrupted; files of both are mixed", fix=f"pip uninstall -y {worst} && pip uninstall -y {worst}; pip install {worst}=={max(versions, key=lambda v: key(v) or ((), (0, 0), 0, 0)).split('+')[0]}")
+        return say(
+            f"{worst} is installed twice in one folder: {' and '.join(versions)}",
+            observed=", ".join(double[:5]),
+            expected="one version",
+            evidence=[
+                (p["location"], p.get("folder", p["version"]))
+                for p in host.packages
+                if normal(p["name"]) == worst
+            ],
+            why="an upgrade was interrupted; files of both are mixed",
+            fix=f"pip uninstall -y {worst} && pip uninstall -y {worst}; pip install {worst}=={max(versions, key=lambda v: key(v) or ((), (0, 0), 0, 0)).split('+')[0]}",
+        )
     return warn("An interrupted pip left a renamed package behind", observed=leftovers[0], evidence=[("site-packages", leftovers[0])],
                 why="pip renames a package before it replaces it", fix=f"rm -r {leftovers[0]}", blocks=())  # fmt: skip
 
@@ -53,10 +77,14 @@ def damaged(host: Host) -> Finding:
     """Against RECORD: libraries that are missing or have another size."""
     if not host.packages:
         return skip("no packages are listed")
-    bad = [p for p in host.packages if (p.get("damaged") or p.get("broken")) and not p.get("inactive")]
+    bad = [
+        p for p in host.packages if (p.get("damaged") or p.get("broken")) and not p.get("inactive")
+    ]
     if not bad:
         return ok(f"{len(host.packages)} packages")
-    worst = next((p for p in bad if normal(p["name"]) in STACK or p["name"].startswith("nvidia")), bad[0])
+    worst = next(
+        (p for p in bad if normal(p["name"]) in STACK or p["name"].startswith("nvidia")), bad[0]
+    )
     what = worst.get("broken") or worst["damaged"][0]
     grave = normal(worst["name"]) in STACK or worst["name"].startswith("nvidia")
     return (fail if grave else warn)(
@@ -82,8 +110,12 @@ def user_site(host: Host) -> Finding:
                     fix=["export PYTHONNOUSERSITE=1", f"python -m pip uninstall {' '.join(p['name'] for p in hides)}  # of ~/.local"])  # fmt: skip
     venv = host.python.get("prefix") != host.python.get("base_prefix") or host.python.get("conda")
     if there and venv:
-        return warn(f"{there[0]['name']} is imported from ~/.local, not from this environment", observed=folder,
-                    evidence=[(folder, f"{p['name']} {p['version']}") for p in there[:4]], fix="export PYTHONNOUSERSITE=1")
+        return warn(
+            f"{there[0]['name']} is imported from ~/.local, not from this environment",
+            observed=folder,
+            evidence=[(folder, f"{p['name']} {p['version']}") for p in there[:4]],
+            fix="export PYTHONNOUSERSITE=1",
+        )
     return ok("nothing there hides anything")
 
 
@@ -95,12 +127,19 @@ def shadowed(host: Host) -> Finding:
         return unknown("the folders of the path were not listed")
     path = list(host.python.get("path") or [])
     cwd = host.python.get("cwd")
-    order = path if cwd in path or host.python.get("safe_path") else [cwd, *path]  # scripts started here see it first
+    order = (
+        path if cwd in path or host.python.get("safe_path") else [cwd, *path]
+    )  # scripts started here see it first
     installed = {p["location"] for p in host.packages}
     for place, folder in enumerate(order):
         if folder in installed or folder not in names:
             continue
-        later = {name for other in order[place + 1 :] if other in installed for name in names.get(other, [])}
+        later = {
+            name
+            for other in order[place + 1 :]
+            if other in installed
+            for name in names.get(other, [])
+        }
         for name in names[folder]:
             if name in ("ftlab", "ftlab_kernels") or not _shadows(name, later):
                 continue
@@ -117,7 +156,7 @@ def _shadows(name: str, later: set[str]) -> bool:
 
     if name in STANDARD:
         return name not in ("test", "utils", "site")
-    return name in later or name in ("kernels",) and name in IMPORTS
+    return name in later or (name in ("kernels",) and name in IMPORTS)
 
 
 @check("env.variables", "Do PYTHON* variables leave the environment alone?")
@@ -125,17 +164,44 @@ def variables(host: Host) -> Finding:
     """PYTHONHOME breaks every venv; PYTHONPATH may bring packages of another Python."""
     home, path = host.env("PYTHONHOME"), host.env("PYTHONPATH")
     if home:
-        return fail("PYTHONHOME is set: this Python uses another one's library", observed=home, expected="not set",
-                    evidence=[("PYTHONHOME", home)], fix="unset PYTHONHOME")
+        return fail(
+            "PYTHONHOME is set: this Python uses another one's library",
+            observed=home,
+            expected="not set",
+            evidence=[("PYTHONHOME", home)],
+            fix="unset PYTHONHOME",
+        )
     version = ".".join(str(host.python.get("version", "")).split(".")[:2])
     strange = [p for p in (path or "").split(":") if "site-packages" in p or "dist-packages" in p]
     other = [p for p in strange if "python3" in p and f"python{version}" not in p]
     if other:
-        return fail(f"PYTHONPATH brings packages of another Python: {other[0]}", observed=str(path), expected=f"python{version}",
-                    evidence=[("PYTHONPATH", str(path))], fix="unset PYTHONPATH")
-    foreign = [p for p in strange if p != host.python.get("platlib") and any(q["location"] == p and normal(q["name"]) in STACK for q in host.packages)]
-    if foreign and host.python.get("platlib") and any(q["location"] == host.python["platlib"] and normal(q["name"]) in STACK for q in host.packages):
-        return warn("PYTHONPATH puts another environment before this one", observed=foreign[0], evidence=[("PYTHONPATH", str(path))], fix="unset PYTHONPATH")
+        return fail(
+            f"PYTHONPATH brings packages of another Python: {other[0]}",
+            observed=str(path),
+            expected=f"python{version}",
+            evidence=[("PYTHONPATH", str(path))],
+            fix="unset PYTHONPATH",
+        )
+    foreign = [
+        p
+        for p in strange
+        if p != host.python.get("platlib")
+        and any(q["location"] == p and normal(q["name"]) in STACK for q in host.packages)
+    ]
+    if (
+        foreign
+        and host.python.get("platlib")
+        and any(
+            q["location"] == host.python["platlib"] and normal(q["name"]) in STACK
+            for q in host.packages
+        )
+    ):
+        return warn(
+            "PYTHONPATH puts another environment before this one",
+            observed=foreign[0],
+            evidence=[("PYTHONPATH", str(path))],
+            fix="unset PYTHONPATH",
+        )
     return ok(f"PYTHONPATH={path}" if path else "none is set")
 
 
@@ -167,17 +233,28 @@ def base(host: Host) -> Finding:
     config = host.python.get("venv")
     if not isinstance(config, str):
         return skip("no venv")
-    fields = {k.strip(): v.strip() for k, _, v in (line.partition("=") for line in config.splitlines())}
+    fields = {
+        k.strip(): v.strip() for k, _, v in (line.partition("=") for line in config.splitlines())
+    }
     made = fields.get("version_info") or fields.get("version") or ""
     now = str(host.python.get("version", ""))
     if made and now and made.split(".")[:2] != now.split(".")[:2]:
         return fail(f"This environment was made for Python {made} and now runs {now}: its packages are invisible", observed=now, expected=made,
                     evidence=[("pyvenv.cfg", f"version = {made}")], fix="make the environment anew: python3 -m venv --clear .venv && make setup")  # fmt: skip
     if fields.get("include-system-site-packages") == "true":
-        system = [p for p in host.packages if not p["location"].startswith(str(host.python.get("prefix"))) and normal(p["name"]) in STACK]
+        system = [
+            p
+            for p in host.packages
+            if not p["location"].startswith(str(host.python.get("prefix")))
+            and normal(p["name"]) in STACK
+        ]
         if system:
-            return warn(f"This environment also sees the system's packages: {system[0]['name']} comes from there", blocks=(),
-                        evidence=[("pyvenv.cfg", "include-system-site-packages = true")], fix="set it to false in pyvenv.cfg and install what is then missing")
+            return warn(
+                f"This environment also sees the system's packages: {system[0]['name']} comes from there",
+                blocks=(),
+                evidence=[("pyvenv.cfg", "include-system-site-packages = true")],
+                fix="set it to false in pyvenv.cfg and install what is then missing",
+            )
     return ok(made)
 
 
@@ -189,7 +266,9 @@ def lock(host: Host) -> Finding:
         return skip("no env.lock here")
     if not host.packages:
         return unknown("no packages are listed")
-    path, wrong = min(((p, _differences(host, pins)) for p, pins in locks.items()), key=lambda item: len(item[1]))
+    path, wrong = min(
+        ((p, _differences(host, pins)) for p, pins in locks.items()), key=lambda item: len(item[1])
+    )
     total, name = len(locks[path]), path.rsplit("/", 1)[-1]
     if not wrong:
         return ok(f"{name}: {total} of {total}")
@@ -205,7 +284,9 @@ def _differences(host: Host, pins: dict[str, str]) -> list[str]:
     found = []
     for name, version in sorted(pins.items()):
         have = host.version(name)
-        same = have is not None and (have == version or (not local(version) and have.split("+")[0] == version))
+        same = have is not None and (
+            have == version or (not local(version) and have.split("+")[0] == version)
+        )
         if not same:
             found.append(f"{name} {have or 'missing'} (lock: {version})")
     return found

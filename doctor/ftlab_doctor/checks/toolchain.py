@@ -13,7 +13,9 @@ from ftlab_doctor.versions import release
 
 def install(host: Host, debian: str, fedora: str) -> Fix:
     """The command of this distribution's package manager."""
-    ids = f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
+    ids = (
+        f"{host.system.get('os', {}).get('ID', '')} {host.system.get('os', {}).get('ID_LIKE', '')}"
+    )
     if "fedora" in ids or "rhel" in ids:
         return Fix(f"sudo dnf install -y {fedora}", "root")
     return Fix(f"sudo apt-get install -y {debian}", "root")
@@ -26,8 +28,14 @@ def compiler(host: Host) -> Finding:
         return unknown("nobody looked for one")
     said = host.env("CC")
     if said and not host.which("$CC"):
-        return fail(f"CC={said} names no program: Triton cannot compile", observed=said, expected="a C compiler", blocks=("triton", "compile"),
-                    evidence=[("CC", said)], fix="unset CC")
+        return fail(
+            f"CC={said} names no program: Triton cannot compile",
+            observed=said,
+            expected="a C compiler",
+            blocks=("triton", "compile"),
+            evidence=[("CC", said)],
+            fix="unset CC",
+        )
     found = host.which("$CC") or host.which("gcc") or host.which("clang") or host.which("cc")
     if found:
         return ok(found)
@@ -71,12 +79,19 @@ def nvcc(host: Host) -> Finding:
     if answer is None or not host.which("nvcc"):
         return skip("no nvcc, and nothing of ours needs one")
     if answer.rc != 0:
-        return warn("nvcc does not run", observed=answer.text[:120], blocks=("build",), fix="export PATH=/usr/local/cuda/bin:$PATH")
+        return warn(
+            "nvcc does not run",
+            observed=answer.text[:120],
+            blocks=("build",),
+            fix="export PATH=/usr/local/cuda/bin:$PATH",
+        )
     match = re.search(r"release ([\d.]+)", answer.out)
     cuda = stack.torch_cuda(host)
     if not match or not cuda:
         return ok(match[1] if match else "runs")
-    if release(match[1])[:1] == release(cuda)[:1] or not host.package("flash-attn") and not host.env("CUDA_HOME"):
+    if release(match[1])[:1] == release(cuda)[:1] or (
+        not host.package("flash-attn") and not host.env("CUDA_HOME")
+    ):
         return ok(f"{match[1]}; torch has {cuda}")
     return warn(f"nvcc is CUDA {match[1]}, torch was built with {cuda}: extensions cannot be built here", observed=match[1], expected=cuda,
                 evidence=[("nvcc --version", match[0])], blocks=("build",), fix=f"export CUDA_HOME=/usr/local/cuda-{cuda}")  # fmt: skip
@@ -89,6 +104,12 @@ def cuda_home(host: Host) -> Finding:
     if not value:
         return ok("not set")
     if host.exists("$CUDA_HOME") is False:
-        return warn(f"CUDA_HOME names {value}, which is not there", observed=value, expected="an existing folder", blocks=("build",),
-                    evidence=[("CUDA_HOME", value)], fix="unset CUDA_HOME CUDA_PATH")
+        return warn(
+            f"CUDA_HOME names {value}, which is not there",
+            observed=value,
+            expected="an existing folder",
+            blocks=("build",),
+            evidence=[("CUDA_HOME", value)],
+            fix="unset CUDA_HOME CUDA_PATH",
+        )
     return ok(value)

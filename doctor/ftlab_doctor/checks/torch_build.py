@@ -30,7 +30,9 @@ def installed(host: Host) -> Finding:
 def _other(host: Host) -> bool:
     pip = host.python.get("pip")
     prefix = str(host.python.get("prefix", ""))
-    return isinstance(pip, dict) and bool(prefix) and not pip.get("path", "").startswith(prefix + "/")
+    return (
+        isinstance(pip, dict) and bool(prefix) and not pip.get("path", "").startswith(prefix + "/")
+    )
 
 
 @check("torch.cuda", "Was torch built for CUDA?", ("torch.installed",))
@@ -79,7 +81,9 @@ def _cc(name: str) -> tuple[int, int]:
     return int(digits[:-1]), int(digits[-1])
 
 
-@check("torch.whole", "Do torch's files and its metadata say the same version?", ("torch.installed",))
+@check(
+    "torch.whole", "Do torch's files and its metadata say the same version?", ("torch.installed",)
+)
 def whole(host: Host) -> Finding:
     """Files of one torch under the metadata of another: two installers, or a broken upgrade."""
     said, really = host.version("torch"), host.build("torch").get("version")
@@ -92,15 +96,20 @@ def whole(host: Host) -> Finding:
                 fix=f"pip uninstall -y torch && pip install --no-cache-dir torch=={said.split('+')[0]}")  # fmt: skip
 
 
-@check("triton.card", "Can Triton compile for every card?", ("torch.arch", "torch.installed", *WORKS))
+@check(
+    "triton.card", "Can Triton compile for every card?", ("torch.arch", "torch.installed", *WORKS)
+)
 def triton(host: Host) -> Finding:
     """Triton and torch.compile refuse cards below 7.0."""
     lowest = min(stack.capabilities(host), default=None)
     if lowest is None:
         return skip("no GPU to compare with")
     if not host.package("triton"):
-        return warn("triton is not installed: our kernels and torch.compile are off", blocks=("triton", "compile"),
-                    fix=f"pip install --force-reinstall torch=={stack.torch_version(host).split('+')[0]}")
+        return warn(
+            "triton is not installed: our kernels and torch.compile are off",
+            blocks=("triton", "compile"),
+            fix=f"pip install --force-reinstall torch=={stack.torch_version(host).split('+')[0]}",
+        )
     if lowest >= rules.capability("triton"):
         return ok(f"triton {host.version('triton')}")
     return fail(f"Triton cannot compile for sm_{lowest[0]}{lowest[1]}: our kernels and torch.compile are off", blocks=("triton", "compile"),
@@ -115,8 +124,12 @@ def ptxas(host: Host) -> Finding:
         return skip("triton's ptxas was not asked")
     override = built.get("override")
     if override and not override[0].isdigit():
-        return fail("TRITON_PTXAS_PATH names a program that does not run", observed=str(host.env("TRITON_PTXAS_PATH")),
-                    blocks=("triton", "compile"), fix="unset TRITON_PTXAS_PATH")
+        return fail(
+            "TRITON_PTXAS_PATH names a program that does not run",
+            observed=str(host.env("TRITON_PTXAS_PATH")),
+            blocks=("triton", "compile"),
+            fix="unset TRITON_PTXAS_PATH",
+        )
     words = [override] if override else [built.get("ptxas", ""), built.get("ptxas-blackwell", "")]
     known = sorted(w for w in words if w and w[0].isdigit())
     if not known:
@@ -132,7 +145,9 @@ def ptxas(host: Host) -> Finding:
             newest = max(newest, tuple(rule["cc"]))
     if highest <= newest:
         return ok(f"ptxas {', '.join(known)}")
-    needed = next((r["ptxas"] for r in rules.tables()["ptxas_newest"] if tuple(r["cc"]) >= highest), None)
+    needed = next(
+        (r["ptxas"] for r in rules.tables()["ptxas_newest"] if tuple(r["cc"]) >= highest), None
+    )
     if needed is None:
         return unknown(f"no rule knows the ptxas for sm_{highest[0]}{highest[1]}")
     return fail(f"Triton's ptxas {known[-1]} does not know sm_{highest[0]}{highest[1]}", observed=f"ptxas {known[-1]}", expected=f">= {needed}",

@@ -34,8 +34,11 @@ def adapter(host: Host) -> Finding:
     if device is None:
         return unknown("nobody looked for /dev/dxg")
     if host.in_container:
-        return fail("The container was started without the GPU of Windows",
-                    evidence=[("/dev/dxg", str(bool(device)))], fix=Fix("docker run --gpus all ...", "none", "host"))
+        return fail(
+            "The container was started without the GPU of Windows",
+            evidence=[("/dev/dxg", str(bool(device)))],
+            fix=Fix("docker run --gpus all ...", "none", "host"),
+        )
     lacking = "/dev/dxg" if not device else f"{FOLDER}/libcuda.so.1"
     return fail(
         "WSL sees no GPU" if not device else "Windows has no NVIDIA driver for WSL",
@@ -59,7 +62,9 @@ def linux_driver(host: Host) -> Finding:
                 fix=[Fix("sudo apt purge 'libnvidia-compute-*' 'nvidia-driver-*' 'libcuda1' && sudo ldconfig", "root")])  # fmt: skip
 
 
-@check("wsl.loader", "Does the loader find the driver of Windows?", ["wsl.adapter", "wsl.linux-driver"])
+@check(
+    "wsl.loader", "Does the loader find the driver of Windows?", ["wsl.adapter", "wsl.linux-driver"]
+)
 def on_path(host: Host) -> Finding:
     """libcuda lies in a folder of its own."""
     if not host.wsl:
@@ -107,10 +112,16 @@ def config(host: Host) -> Finding:
         marks, content = host.listing(path) or [], host.text(path) or ""
         utf16, bom = "utf-16" in marks, content.startswith("\ufeff")
         if utf16 or bom or not content.lstrip("\ufeff").lower().lstrip().startswith(("[", "#")):
-            return warn("Windows ignores .wslconfig as it is written", observed="UTF-16" if utf16 else "no section",
-                        expected="UTF-8 without a mark, beginning with [wsl2]", evidence=[(path, content[:80])],
-                        why="PowerShell's `echo >` writes UTF-16",
-                        fix=Fix("save .wslconfig as UTF-8 in Notepad, then wsl --shutdown", "none", "windows"))
+            return warn(
+                "Windows ignores .wslconfig as it is written",
+                observed="UTF-16" if utf16 else "no section",
+                expected="UTF-8 without a mark, beginning with [wsl2]",
+                evidence=[(path, content[:80])],
+                why="PowerShell's `echo >` writes UTF-16",
+                fix=Fix(
+                    "save .wslconfig as UTF-8 in Notepad, then wsl --shutdown", "none", "windows"
+                ),
+            )
     return ok(paths[0])
 
 

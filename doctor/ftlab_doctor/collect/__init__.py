@@ -9,7 +9,16 @@ from typing import Any
 
 from ftlab_doctor import __version__
 from ftlab_doctor.collect import (
-    builds, commands, devices, elf_facts, environment, files, libraries, packages, places, python,
+    builds,
+    commands,
+    devices,
+    elf_facts,
+    environment,
+    files,
+    libraries,
+    packages,
+    places,
+    python,
     system,
 )  # fmt: skip
 

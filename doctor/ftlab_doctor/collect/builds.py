@@ -36,7 +36,12 @@ def _torch(site: str) -> dict[str, Any]:
     if not isinstance(content, str):
         return {}
     found: dict[str, Any] = {}
-    for name, pattern in (("version", "__version__"), ("cuda", "cuda"), ("hip", "hip"), ("xpu", "xpu")):
+    for name, pattern in (
+        ("version", "__version__"),
+        ("cuda", "cuda"),
+        ("hip", "hip"),
+        ("xpu", "xpu"),
+    ):
         match = re.search(rf"^{pattern}(?::[^=]*)? = (?:'([^']*)'|None)", content, re.MULTILINE)
         if match and match[1]:
             found[name] = match[1]
@@ -85,7 +90,11 @@ def _xformers(site: str) -> dict[str, Any]:
     except ValueError:
         return {"broken": "cpp_lib.json is no JSON"}
     version, environment = said.get("version", {}), said.get("env", {})
-    found = {"torch": version.get("torch"), "cuda": version.get("cuda"), "python": version.get("python")}
+    found = {
+        "torch": version.get("torch"),
+        "cuda": version.get("cuda"),
+        "python": version.get("python"),
+    }
     found["arch_list"] = environment.get("TORCH_CUDA_ARCH_LIST")
     found["arch"] = _code(f"{site}/xformers/_C.so", 200)
     return {name: value for name, value in found.items() if value}
@@ -105,7 +114,11 @@ def _bitsandbytes(site: str) -> dict[str, Any]:
 
 def _flash(site: str) -> dict[str, Any]:
     binaries = glob.glob(f"{site}/flash_attn_2_cuda*.so")
-    return {"arch": _code(binaries[0], 40), "binary": os.path.basename(binaries[0])} if binaries else {}
+    return (
+        {"arch": _code(binaries[0], 40), "binary": os.path.basename(binaries[0])}
+        if binaries
+        else {}
+    )
 
 
 def _triton(site: str) -> dict[str, Any]:
@@ -117,7 +130,11 @@ def _triton(site: str) -> dict[str, Any]:
         if os.path.exists(path):
             answer = run([path, "--version"], 3.0)
             match = re.search(r"release ([\d.]+)", str(answer.get("out", "")))
-            found[name] = match[1] if match else f"does not run: {answer.get('error') or answer.get('err', '')[-120:]}"
+            found[name] = (
+                match[1]
+                if match
+                else f"does not run: {answer.get('error') or answer.get('err', '')[-120:]}"
+            )
     override = os.environ.get("TRITON_PTXAS_PATH")
     if override:
         answer = run([override, "--version"], 3.0)

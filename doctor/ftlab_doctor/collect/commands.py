@@ -29,7 +29,12 @@ def run(argv: list[str], seconds: float = 5.0, limit: int = LIMIT) -> Answer:
     clean = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            argv, capture_output=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False, env=clean
+            argv,
+            capture_output=True,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            env=clean,
         )
     except FileNotFoundError:
         return {"rc": None, "error": "not found"}
@@ -63,7 +68,9 @@ def start(pool: ThreadPoolExecutor) -> dict[str, Future[Answer]]:
         asked["nvidia-ctk"] = ["nvidia-ctk", "--version"]
     if shutil.which("nvcc"):
         asked["nvcc"] = ["nvcc", "--version"]
-    compiler = os.environ.get("CC") or next((c for c in ("gcc", "clang", "cc") if shutil.which(c)), "")
+    compiler = os.environ.get("CC") or next(
+        (c for c in ("gcc", "clang", "cc") if shutil.which(c)), ""
+    )
     if compiler:
         asked["cc"] = [*compiler.split()[:1], "-dumpversion"]
     asked |= _driver_questions()
@@ -80,7 +87,10 @@ def finish(facts: dict[str, Any], waiting: dict[str, Future[Answer]]) -> None:
             try:
                 facts[name] = json.loads(answer.get("out") or "")
             except ValueError:
-                facts[name] = {"died": answer.get("rc"), "error": answer.get("error") or answer.get("err", "")[-300:]}
+                facts[name] = {
+                    "died": answer.get("rc"),
+                    "error": answer.get("error") or answer.get("err", "")[-300:],
+                }
         elif answer.get("error") != "not found":
             put(facts, "commands", name, answer)
     for name in PROGRAMS:
@@ -100,7 +110,17 @@ def _expanded(variable: str) -> str | bool:
 def _ldconfig() -> Answer:
     program = shutil.which("ldconfig") or "/sbin/ldconfig"
     answer = run([program, "-p"], 3.0)
-    wanted = ("libcu", "libnv", "libnccl", "libstdc++", "libgomp", "libmkl", "libtorch", "libnpp", "libdxcore")
+    wanted = (
+        "libcu",
+        "libnv",
+        "libnccl",
+        "libstdc++",
+        "libgomp",
+        "libmkl",
+        "libtorch",
+        "libnpp",
+        "libdxcore",
+    )
     lines = [line.strip() for line in str(answer.get("out", "")).splitlines()]
     if "out" in answer:
         answer["out"] = "\n".join(line for line in lines if line.startswith(wanted))
@@ -113,7 +133,15 @@ def _kernel_log() -> Answer:
     if answer.get("rc") != 0 and shutil.which("journalctl"):
         answer = run(["journalctl", "-k", "-b", "-o", "cat", "-n", "3000", "--no-pager"], 1.0)
     if answer.get("rc") == 0:
-        wanted = ("NVRM", "Xid", "nvidia", "nouveau", "Out of memory", "oom-kill", "Key was rejected")
+        wanted = (
+            "NVRM",
+            "Xid",
+            "nvidia",
+            "nouveau",
+            "Out of memory",
+            "oom-kill",
+            "Key was rejected",
+        )
         kept = [line for line in answer["out"].splitlines() if any(word in line for word in wanted)]
         answer = {"rc": 0, "out": "\n".join(kept[-80:]), "err": ""}
     return answer

@@ -46,7 +46,11 @@ def _plan(path: str) -> dict[str, Any]:
     if not program:
         return {"planned": False}
     answer = run([program, "plan", "--json", path], 120.0, 4_000_000)
-    found: dict[str, Any] = {"planned": True, "rc": answer.get("rc"), "said": (answer.get("err") or answer.get("error") or "")[-1500:]}
+    found: dict[str, Any] = {
+        "planned": True,
+        "rc": answer.get("rc"),
+        "said": (answer.get("err") or answer.get("error") or "")[-1500:],
+    }
     try:
         plan = json.loads(answer.get("out") or "")
     except ValueError:

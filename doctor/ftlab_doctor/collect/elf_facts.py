@@ -18,10 +18,23 @@ EXTENSIONS = (
     "xformers/_C.so", "xformers/*_C*.so", "flash_attn_2_cuda*.so", "torchvision/_C.so", "torchaudio/lib/*.so",
     "causal_conv1d_cuda*.so", "selective_scan_cuda*.so", "deepspeed/ops/*/*.so", "apex_C*.so", "flash_attn_3/*.so",
 )  # fmt: skip
-OTHERS = ("bitsandbytes/libbitsandbytes_cuda1*.so", "triton/_C/libtriton.so", "triton/_C/libtriton*.so")
-TORCH = ("libc10.so", "libc10_cuda.so", "libtorch_cpu.so", "libtorch_cuda.so", "libtorch_python.so", "libtorch.so")
+OTHERS = (
+    "bitsandbytes/libbitsandbytes_cuda1*.so",
+    "triton/_C/libtriton.so",
+    "triton/_C/libtriton*.so",
+)
+TORCH = (
+    "libc10.so",
+    "libc10_cuda.so",
+    "libtorch_cpu.so",
+    "libtorch_cuda.so",
+    "libtorch_python.so",
+    "libtorch.so",
+)
 VERSIONED = re.compile(r"(GLIBC|GLIBCXX|CXXABI)_([\d.]+)\Z")
-FOREIGN = re.compile(r"_?_?(nvJitLink|cupti|cudnn|nccl|cublas|cusparse|cusolver|cufft|curand|iJIT|nvrtc)")
+FOREIGN = re.compile(
+    r"_?_?(nvJitLink|cupti|cudnn|nccl|cublas|cusparse|cusolver|cufft|curand|iJIT|nvrtc)"
+)
 TORCHS = re.compile(r"_ZNK?(S_)?(\d|[A-Z])*?(3c10|2at|5torch)|aoti_torch_")
 ENOUGH = 6  # names of missing symbols that are kept
 
@@ -91,7 +104,11 @@ def _symbols(facts: dict[str, Any], extensions: list[str]) -> None:
     """For each file: symbols that none of the libraries it would get defines."""
     host = Host(facts)
     loaded = loader.torch_loads(host)
-    torch = [f"{host.site}/torch/lib/{name}" for name in TORCH if f"{host.site}/torch/lib/{name}" in facts["elf"]]
+    torch = [
+        f"{host.site}/torch/lib/{name}"
+        for name in TORCH
+        if f"{host.site}/torch/lib/{name}" in facts["elf"]
+    ]
     cupti = {f"lib{name}" for name in ("cupti", "nvJitLink", "cudnn", "nccl", "cublas")}
     foreign = [
         lib for lib in loaded.values()

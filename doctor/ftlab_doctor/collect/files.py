@@ -34,7 +34,9 @@ def collect(facts: dict[str, Any]) -> None:
     for folder in LIST:
         found = names(folder)
         if folder == "/dev/char" and found:
-            found = [name for name in found if name.startswith(("195:", "234:", "235:", "236:"))][:64]
+            found = [name for name in found if name.startswith(("195:", "234:", "235:", "236:"))][
+                :64
+            ]
         put(facts, "listings", folder, found)
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:

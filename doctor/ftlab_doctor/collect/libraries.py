@@ -28,10 +28,21 @@ def collect(facts: dict[str, Any]) -> None:
         if folder:
             _list(facts, os.path.abspath(folder), INTERESTING)
     prefix = facts["python"]["prefix"]
-    extra = [os.path.join(prefix, "lib"), "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64", "/.singularity.d/libs"]
-    for folder in [*extra, *glob.glob("/usr/local/cuda*/lib64"), *glob.glob("/usr/local/cuda*/compat")]:
+    extra = [
+        os.path.join(prefix, "lib"),
+        "/usr/lib/wsl/lib",
+        "/usr/local/nvidia/lib64",
+        "/.singularity.d/libs",
+    ]
+    for folder in [
+        *extra,
+        *glob.glob("/usr/local/cuda*/lib64"),
+        *glob.glob("/usr/local/cuda*/compat"),
+    ]:
         _list(facts, folder, INTERESTING)
-    for site in dict.fromkeys(p["location"] for p in facts["packages"] if p["name"] in ("torch", "triton")):
+    for site in dict.fromkeys(
+        p["location"] for p in facts["packages"] if p["name"] in ("torch", "triton")
+    ):
         _list(facts, os.path.join(site, "torch/lib"), None)
         for folder in sorted(glob.glob(os.path.join(site, "nvidia/*/lib"))):
             _list(facts, folder, None)
@@ -47,5 +58,9 @@ def _list(facts: dict[str, Any], folder: str, wanted: re.Pattern[str] | None) ->
     for name in inside:
         if ".so" in name and (wanted is None or wanted.match(name)):
             real = os.path.realpath(os.path.join(folder, name))
-            found[name] = os.path.basename(real) if os.path.dirname(real) == os.path.realpath(folder) else real
+            found[name] = (
+                os.path.basename(real)
+                if os.path.dirname(real) == os.path.realpath(folder)
+                else real
+            )
     put(facts["libraries"], "dirs", folder, found)

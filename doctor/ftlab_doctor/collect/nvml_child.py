@@ -16,13 +16,13 @@ SUCCESS = 0
 class Memory(ctypes.Structure):
     """nvmlMemory_t."""
 
-    _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]
 
 
 class Pci(ctypes.Structure):
     """nvmlPciInfo_t."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("legacy", ctypes.c_char * 16), ("domain", ctypes.c_uint), ("bus", ctypes.c_uint),
         ("device", ctypes.c_uint), ("id", ctypes.c_uint), ("subsystem", ctypes.c_uint),
         ("slot", ctypes.c_char * 32),
@@ -84,7 +84,11 @@ def device(ask: Ask, index: int) -> dict[str, Any]:
         "nvmlDeviceGetCurrentClocksThrottleReasons", handle, kind=ctypes.c_ulonglong
     )
     card["ecc_uncorrected"] = ask.number(
-        "nvmlDeviceGetTotalEccErrors", handle, ctypes.c_int(1), ctypes.c_int(0), kind=ctypes.c_ulonglong
+        "nvmlDeviceGetTotalEccErrors",
+        handle,
+        ctypes.c_int(1),
+        ctypes.c_int(0),
+        kind=ctypes.c_ulonglong,
     )
     card["retired_pending"] = ask.number("nvmlDeviceGetRetiredPagesPendingStatus", handle)
     card["remapped"] = remapped(ask, handle)
@@ -107,7 +111,7 @@ def processes(ask: Ask, handle: object) -> list[dict[str, int | None]] | None:
     """Who computes on the card: pid and bytes."""
 
     class Process(ctypes.Structure):
-        _fields_ = [  # noqa: RUF012
+        _fields_ = [
             ("pid", ctypes.c_uint), ("used", ctypes.c_ulonglong), ("gpu", ctypes.c_uint), ("ci", ctypes.c_uint),
         ]  # fmt: skip
 
@@ -118,7 +122,8 @@ def processes(ask: Ask, handle: object) -> list[dict[str, int | None]] | None:
         if ask.rc(name, handle, ctypes.byref(count), table) == SUCCESS:
             unknown = (1 << 64) - 1
             return [
-                {"pid": p.pid, "used": None if p.used == unknown else p.used} for p in table[: count.value]
+                {"pid": p.pid, "used": None if p.used == unknown else p.used}
+                for p in table[: count.value]
             ]
     return None
 
@@ -128,7 +133,9 @@ def slices(ask: Ask, handle: object) -> list[str]:
     found = []
     for index in range(ask.number("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
         inner = ctypes.c_void_p()
-        rc = ask.rc("nvmlDeviceGetMigDeviceHandleByIndex", handle, ctypes.c_uint(index), ctypes.byref(inner))
+        rc = ask.rc(
+            "nvmlDeviceGetMigDeviceHandleByIndex", handle, ctypes.c_uint(index), ctypes.byref(inner)
+        )
         if rc == SUCCESS and (uuid := ask.text("nvmlDeviceGetUUID", inner)):
             found.append(uuid)
     return found

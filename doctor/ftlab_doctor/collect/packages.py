@@ -23,7 +23,9 @@ def collect(facts: dict[str, Any], lock: str | None = None) -> None:
     facts["packages"], facts["leftovers"] = [], []
     for folder in folders:
         inside = names(folder) or []
-        facts["leftovers"] += [os.path.join(folder, name) for name in inside if name.startswith("~")]
+        facts["leftovers"] += [
+            os.path.join(folder, name) for name in inside if name.startswith("~")
+        ]
         active = folder in python["path"]
         for name in inside:
             if name.endswith((".dist-info", ".egg-info")):
@@ -37,7 +39,10 @@ def collect(facts: dict[str, Any], lock: str | None = None) -> None:
 def _package(folder: str, name: str) -> dict[str, Any] | None:
     base = os.path.join(folder, name)
     old = name.endswith(".egg-info")
-    header = text(os.path.join(base, "PKG-INFO" if old else "METADATA") if os.path.isdir(base) else base, 1 << 18)
+    header = text(
+        os.path.join(base, "PKG-INFO" if old else "METADATA") if os.path.isdir(base) else base,
+        1 << 18,
+    )
     if not isinstance(header, str):
         stem = name.rsplit(".", 1)[0].rsplit("-", 1)
         return {"name": stem[0], "version": stem[-1], "location": folder, "broken": "no METADATA"}
@@ -48,7 +53,12 @@ def _package(folder: str, name: str) -> dict[str, Any] | None:
         if found and key in ("Name", "Version", "Requires-Dist", "Requires-Python"):
             fields.setdefault(key, []).append(value.strip())
     if "Name" not in fields or "Version" not in fields:
-        return {"name": name.split("-")[0], "version": "0", "location": folder, "broken": "no Name in METADATA"}
+        return {
+            "name": name.split("-")[0],
+            "version": "0",
+            "location": folder,
+            "broken": "no Name in METADATA",
+        }
     package: dict[str, Any] = {
         "name": fields["Name"][0], "version": fields["Version"][0], "location": folder, "folder": name,
     }  # fmt: skip
@@ -109,7 +119,9 @@ def _locks(facts: dict[str, Any], lock: str | None) -> None:
     if not paths[0]:
         for folder in _roots(facts):
             inside = names(folder) or []
-            paths += [os.path.join(folder, n) for n in inside if re.fullmatch(r"env[\w-]*\.lock", n)]
+            paths += [
+                os.path.join(folder, n) for n in inside if re.fullmatch(r"env[\w-]*\.lock", n)
+            ]
     for path in dict.fromkeys(filter(None, paths)):
         content = text(path, 1 << 21)
         if isinstance(content, str):
@@ -128,9 +140,14 @@ def _roots(facts: dict[str, Any]) -> list[str]:
         roots.append(folder)
     for package in facts["packages"]:
         if normal(package["name"]) == "ftlab":
-            direct = text(os.path.join(package["location"], package.get("folder", ""), "direct_url.json"), 4096)
+            direct = text(
+                os.path.join(package["location"], package.get("folder", ""), "direct_url.json"),
+                4096,
+            )
             if isinstance(direct, str):
                 url = json.loads(direct).get("url", "")
                 roots.append(url.removeprefix("file://"))
-    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    ours = os.path.dirname(
+        os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    )
     return [*roots, ours]

@@ -46,7 +46,11 @@ def identity() -> dict[str, list[str] | str]:
 def _release(content: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in content.splitlines())
     known = {name: value.strip("\"'") for name, _, value in pairs}
-    return {name: known[name] for name in ("ID", "ID_LIKE", "VERSION_ID", "PRETTY_NAME") if name in known}
+    return {
+        name: known[name]
+        for name in ("ID", "ID_LIKE", "VERSION_ID", "PRETTY_NAME")
+        if name in known
+    }
 
 
 def _pairs(content: str) -> dict[str, int]:
@@ -61,7 +65,7 @@ def _pairs(content: str) -> dict[str, int]:
 def _cpu() -> dict[str, Any]:
     """Model and the flags that binaries rely on, of the first processor."""
     wanted = {"avx", "avx2", "avx512f", "f16c", "fma", "hypervisor", "sse4_2"}
-    model, flags = "", []
+    model, flags = "", list[str]()
     for line in str(text("/proc/cpuinfo", 16384)).splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name" and not model:

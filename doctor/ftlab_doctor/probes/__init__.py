@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-LIMITS = {"torch": 60.0, "matmul": 90.0, "triton": 90.0, "bitsandbytes": 90.0, "xformers": 60.0, "nccl": 60.0, "kernels": 120.0}
+LIMITS = {
+    "torch": 60.0,
+    "matmul": 90.0,
+    "triton": 90.0,
+    "bitsandbytes": 90.0,
+    "xformers": 60.0,
+    "nccl": 60.0,
+    "kernels": 120.0,
+}
 TAIL = 4000
 Result = dict[str, Any]
 
@@ -25,7 +33,12 @@ def run(name: str, script: Path | None = None, limit: float | None = None) -> Re
     limit = LIMITS.get(name, 60.0) if limit is None else limit
     script = script or FOLDER / f"{name}.py"
     start = time.perf_counter()
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(
             [sys.executable, "-c", f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"],
@@ -41,7 +54,12 @@ def run(name: str, script: Path | None = None, limit: float | None = None) -> Re
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read().decode("utf-8", "replace"))
-    result: Result = {"rc": rc, "seconds": round(time.perf_counter() - start, 2), "limit": limit, "err": texts[1][-TAIL:]}
+    result: Result = {
+        "rc": rc,
+        "seconds": round(time.perf_counter() - start, 2),
+        "limit": limit,
+        "err": texts[1][-TAIL:],
+    }
     try:
         result["out"] = json.loads(texts[0].strip().splitlines()[-1])
     except (ValueError, IndexError):
@@ -71,16 +89,38 @@ def hub(limit: float = 8.0) -> Result:
         return {"rc": 0, "out": {"missing": True}}
     where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     start = time.perf_counter()
-    argv = [curl, "-sS", "-I", "-o", "-", "-w", "\n%{http_code} %{http_connect}", "--max-time", str(limit), where]
+    argv = [
+        curl,
+        "-sS",
+        "-I",
+        "-o",
+        "-",
+        "-w",
+        "\n%{http_code} %{http_connect}",
+        "--max-time",
+        str(limit),
+        where,
+    ]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=limit + 2, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=limit + 2,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"rc": 0, "out": {"status": 0, "error": str(error)}}
     codes = done.stdout.rsplit("\n", 1)[-1].split()
     status = int(codes[0]) if codes and codes[0].isdigit() else 0
     if len(codes) > 1 and codes[1] == "407":
         status = 407
-    out: dict[str, Any] = {"status": status, "error": done.stderr.strip()[-300:], "seconds": round(time.perf_counter() - start, 2)}
+    out: dict[str, Any] = {
+        "status": status,
+        "error": done.stderr.strip()[-300:],
+        "seconds": round(time.perf_counter() - start, 2),
+    }
     dates = [line for line in done.stdout.splitlines() if line.lower().startswith("date:")]
     if dates:
         out["skew"] = _skew(dates[-1][5:].strip())

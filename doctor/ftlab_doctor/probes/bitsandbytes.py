@@ -27,10 +27,14 @@ def main() -> dict[str, object]:
         return {"said": "NF4 on the CPU; no GPU for the 8-bit optimizer"}
     parameter = torch.nn.Parameter(torch.ones(8192, device=device))
     optimizer = bnb.optim.Adam8bit([parameter], lr=0.1)
-    parameter.sum().backward()
+    torch.autograd.backward(parameter.sum())
     optimizer.step()
     moved = (1 - parameter).abs().mean().item()
-    return {"said": "NF4 and an 8-bit Adam step"} if 0.05 < moved < 0.2 else {"wrong": f"an Adam step of 0.1 moved {moved:.3g}"}
+    return (
+        {"said": "NF4 and an 8-bit Adam step"}
+        if 0.05 < moved < 0.2
+        else {"wrong": f"an Adam step of 0.1 moved {moved:.3g}"}
+    )
 
 
 if __name__ == "__main__":

@@ -15,13 +15,18 @@ def main() -> dict[str, object]:
 
     if not torch.cuda.is_available():
         return {"skipped": "no GPU, and xformers has no CPU operator"}
+    from torch.nn.functional import scaled_dot_product_attention
     from xformers.ops import memory_efficient_attention
 
     torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 64, 4, 64, device="cuda", dtype=torch.float16, requires_grad=True) for _ in range(3))
+    q, k, v = (
+        torch.randn(1, 64, 4, 64, device="cuda", dtype=torch.float16, requires_grad=True)
+        for _ in range(3)
+    )
     out = memory_efficient_attention(q, k, v)
-    out.float().sum().backward()
-    want = torch.nn.functional.scaled_dot_product_attention(*(t.detach().transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
+    torch.autograd.backward(out.float().sum())
+    a, b, c = (t.detach().transpose(1, 2) for t in (q, k, v))
+    want = scaled_dot_product_attention(a, b, c).transpose(1, 2)
     worst = (out - want).abs().max().item()
     if q.grad is None or not torch.isfinite(q.grad).all():
         return {"wrong": "the gradient is not finite"}

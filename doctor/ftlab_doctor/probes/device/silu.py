@@ -1,5 +1,7 @@
 """Two tiny Triton kernels for the probe; in a file of their own, since Triton reads their source."""
 
+# mypy: ignore-errors
+# (the language of @triton.jit is not Python's)
 from __future__ import annotations
 
 try:
@@ -10,14 +12,14 @@ except ImportError as missing:  # the probe says so; the doctor itself never imp
 
 
 @triton.jit
-def silu_forward(p_x, p_y, N, B: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: D103, N803
+def silu_forward(p_x, p_y, N, B: tl.constexpr):  # noqa: D103, N803
     o = tl.program_id(0) * B + tl.arange(0, B)
     x = tl.load(p_x + o, mask=o < N)
     tl.store(p_y + o, x * tl.sigmoid(x), mask=o < N)
 
 
 @triton.jit
-def silu_backward(p_x, p_g, N, B: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: D103, N803
+def silu_backward(p_x, p_g, N, B: tl.constexpr):  # noqa: D103, N803
     o = tl.program_id(0) * B + tl.arange(0, B)
     x = tl.load(p_x + o, mask=o < N)
     s = tl.sigmoid(x)
