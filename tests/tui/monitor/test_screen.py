@@ -269,8 +269,8 @@ def test_watching_costs_little(busy, make_app) -> None:  # type: ignore[no-untyp
 KEYS = [
     "left", "right", "up", "down", "plus", "minus", "0", "l", "o", "w", "p", "b", "k", "v", "g",
     "y", "tab", "shift+tab", "pageup", "pagedown", "home", "end", "full_stop", "comma",
-    "shift+left", "right_square_bracket", "left_square_bracket", "f", "question_mark", "q", "slash", "a",
-    "enter", "3", "4", "space", "c", "d", "n", "m", "s", "S", "r", "u", "x",
+    "shift+left", "right_square_bracket", "left_square_bracket", "f", "question_mark", "q", "slash",
+    "a", "enter", "3", "4", "space", "c", "d", "n", "m", "s", "S", "r", "u", "x",
 ]  # fmt: skip
 
 
