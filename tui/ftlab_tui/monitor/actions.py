@@ -146,7 +146,7 @@ class MonitorActions(ModeScreen):
         if self.live is not None:
             count = len(charts.plans(self.live))
             self.main = (self.main + direction) % count
-            self.redraw()
+            self.redraw(force=True)
 
     def action_scale(self, factor: float) -> None:
         """Zoom all charts."""

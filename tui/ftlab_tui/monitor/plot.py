@@ -1,6 +1,6 @@
 """A chart for the terminal: curves over steps with axes, zoom, log scale and a crosshair.
 
-Charts that share a `View` zoom and point together. Drawing looks at two points per column, so its
+Charts that share a `View` zoom and point together. Drawing looks at one bucket per column, so its
 cost does not depend on the length of the run.
 """
 
@@ -187,7 +187,7 @@ class Chart(Widget, can_focus=True):
     def _draw(self, width: int, height: int) -> list[Strip]:
         low, high = self.view.shown
         rough = max(8, width - 8)
-        drawn = [(curve, curve.points(low, high, 2 * rough)) for curve in self.curves]
+        drawn = [(curve, curve.points(low, high, rough)) for curve in self.curves]
         values = (value for _, points in drawn for point in points for value in point[1:])
         axis = Axis.around(values, log=self.log_axis)
         self._titles()

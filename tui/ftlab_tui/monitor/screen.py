@@ -180,8 +180,11 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         drawn = live, len(plans), self.main, len(live.train), live.train.last("loss"), \
             len(live.evals), self.smoother.weight  # fmt: skip
         if drawn != self._drawn or force:
-            self._drawn = drawn
-            self._charts(plans)
+            first, self._drawn = not self._drawn, drawn
+            if first or force:
+                self._charts(plans)
+            else:  # after head and log are painted, so that a key never waits for all of it
+                self.set_timer(0.03, partial(self._charts, plans))
 
     def draw_head(self) -> None:
         """State, figures, alarms."""
