@@ -37,11 +37,11 @@ HEAVY = {
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
     "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
-    "lock", "manifest", "paths", "pins", "plan", "presets", "probe", "process", "progress",
-    "registry", "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext",
-    "launch", "launch.docker_spec", "launch.local", "reproduce.compare", "reproduce.rerun",
-    "reproduce.text", "reproduce.verdict", "models.families", "models.spec", "starter.data",
-    "starter.demo", "starter.model",
+    "lock", "manifest", "notes", "paths", "pins", "plan", "presets", "probe", "process", "progress",
+    "registry", "rules", "run", "schema", "setting", "summary", "trash", "values", "versions",
+    "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.compare",
+    "reproduce.rerun", "reproduce.text", "reproduce.verdict", "models.families", "models.spec",
+    "starter.data", "starter.demo", "starter.model",
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.
 WHOLE = {
