@@ -55,7 +55,7 @@ def _jobs(capability: int) -> list[Job]:
         Job(
             lora_up._up_kernel, {**up, **dict.fromkeys([*names, *places], "i32")},
             {**blocks, "BLOCK_R": 16, "PRECISION": "tf32"}, capability, config["num_warps"],
-            config["num_stages"], aligned=[n for n in [*names, *places] if "split" not in n],
+            config["num_stages"], aligned=[n for n in [*names, *places] if n not in ("split1", "split2")],
         ),
         Job(
             lora_up._sum_v_kernel,
