@@ -1,4 +1,4 @@
-"""The head with its loss, Llama-3's vocabulary: loss and dh of a frozen head, beside two matmuls."""
+"""The head with its loss, Llama-3's vocabulary: loss and dh of a frozen head, and its products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA at Llama-3-8B's shapes, 4,096 tokens, r 16: forward and backward beside the bare products."""
+"""LoRA at Llama-3-8B's shapes, 4,096 tokens, r 16: forward and backward, beside bare products."""
 
 from __future__ import annotations
 

@@ -238,9 +238,8 @@ def linear_cross_entropy_forward_backward(
     losses = _statistics(hidden)
     lse = torch.empty_like(losses)
     d_hidden = torch.empty_like(hidden) if d_hidden is None else d_hidden
-    number = not isinstance(grad_scale, Tensor)
-    grad = None if number else grad_scale
-    gain = float(grad_scale) if number and grad_scale is not None else 1.0
+    grad = grad_scale if isinstance(grad_scale, Tensor) else None
+    gain = 1.0 if grad_scale is None or isinstance(grad_scale, Tensor) else float(grad_scale)
     # fp16 without a loss scale inside g: slopes go up before rounding and the product comes down.
     lift = FP16_GAIN if hidden.dtype == torch.float16 and grad is None and gain == 1 else 1.0
     lift = 1.0 if d_weight is not None else lift

@@ -1,4 +1,4 @@
-"""linear_cross_entropy's kernel against fp64: losses, dh and dW, both kinds of head, every option."""
+"""linear_cross_entropy's kernel against fp64: losses, dh and dW, both heads, every option."""
 
 from __future__ import annotations
 

@@ -47,15 +47,16 @@ def _jobs(capability: int) -> list[Job]:
     half = "*bf16" if capability >= 80 else "*fp16"
     places = [f"{name}{i}" for name in ("first", "last") for i in range(3)]
     config = tuning.lookup("lora_up", "t_4096", capability)
-    names = "T N s_dy s_b s_u R tokens row0 row1 row2 row3 split1 split2".split()
+    names = ["T", "N", "s_dy", "s_b", "s_u", "R", "tokens", "row0", "row1", "row2", "row3"]
+    names += ["split1", "split2"]
     up = {"p_dy": half, "p_b": half, "p_u": half, "p_v": "*fp32", "p_db": "*fp32"}
     blocks = {name: config[name] for name in ("FEATURES", "BLOCK_T", "BLOCK_N")}
-    sums = "T R s_part s_v width pad split1 split2 split3".split()
+    sums = ["T", "R", "s_part", "s_v", "width", "pad", "split1", "split2", "split3"]
     return [
         Job(
             lora_up._up_kernel, {**up, **dict.fromkeys([*names, *places], "i32")},
             {**blocks, "BLOCK_R": 16, "PRECISION": "tf32"}, capability, config["num_warps"],
-            config["num_stages"], aligned=[n for n in [*names, *places] if n not in ("split1", "split2")],
+            config["num_stages"], aligned=[n for n in [*names, *places] if "split" not in n],
         ),
         Job(
             lora_up._sum_v_kernel,
