@@ -1,0 +1,123 @@
+"""What the kernels' tests share: one process that interprets them, poisoned memory, the device.
+
+Triton decides when it is first imported whether kernels are interpreted, and other tests may have
+imported it by then. So a test that uses the fixture `interpret` runs in a child process with
+TRITON_INTERPRET=1, one child for all chosen tests of a file, and its result is taken from there.
+Where a CUDA device is present the same tests run in this process, compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # `from aot import compile_for`
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+CHILD_TIMEOUT = 560  # seconds for one file's tests
+CUDA = pytest.StashKey[bool]()
+RESULTS = pytest.StashKey[dict[str, dict[str, tuple[str, str]]]]()
+
+
+def _cuda(config: pytest.Config) -> bool:
+    if CUDA not in config.stash:
+        import torch
+
+        config.stash[CUDA] = torch.cuda.is_available()
+    return config.stash[CUDA]
+
+
+@pytest.fixture
+def interpret(device: str) -> Iterator[None]:
+    """The test runs every kernel: interpreted on the CPU, compiled where there is a GPU."""
+    from ftlab_kernels import dispatch
+
+    if device == "cpu" and not INTERPRETING:
+        yield  # the child runs it
+        return
+    with dispatch.using("require"):
+        yield
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the tensors of a kernel's test lie."""
+    return "cuda" if not INTERPRETING and _cuda(request.config) else "cpu"
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory holds NaN (integers: a pattern): what a kernel leaves unwritten shows."""
+    import torch
+
+    def poison(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            tensor = make(*args, **kwargs)
+            if tensor.dtype.is_floating_point:
+                return tensor.fill_(float("nan"))
+            return tensor.fill_(90) if tensor.dtype is not torch.bool else tensor
+
+        return made
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poison(getattr(owner, name)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Take the result of an interpreted test from its file's child process."""
+    if INTERPRETING or "interpret" not in pyfuncitem.fixturenames or _cuda(pyfuncitem.config):
+        return None
+    results = pyfuncitem.config.stash.setdefault(RESULTS, {})
+    file = str(pyfuncitem.path)
+    if file not in results:
+        results[file] = _run_child(pyfuncitem)
+    outcome, text = results[file].get(pyfuncitem.name, ("failed", "the child did not report it"))
+    if outcome == "skipped":
+        pytest.skip(text)
+    if outcome == "failed":
+        pytest.fail(text, pytrace=False)
+    return True
+
+
+def _run_child(first: pytest.Function) -> dict[str, tuple[str, str]]:
+    """Run all chosen interpreted tests of one file; outcome and text by test name."""
+    names = [
+        item.nodeid
+        for item in first.session.items
+        if item.path == first.path and "interpret" in getattr(item, "fixturenames", ())
+    ]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)
+    environment.pop("COVERAGE_PROCESS_START", None)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        arguments = Path(folder, "arguments")
+        arguments.write_text("\n".join(names), "utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+             f"--junitxml={report}", f"@{arguments}"],
+            cwd=first.config.rootpath, env=environment, capture_output=True, text=True,
+            check=False, timeout=CHILD_TIMEOUT,
+        )  # fmt: skip
+        if not report.is_file():
+            pytest.fail(f"the interpreter's process ended early:\n{done.stdout}\n{done.stderr}")
+        cases = ElementTree.parse(report).iter("testcase")
+        return {str(case.get("name")): _outcome(case) for case in cases}
+
+
+def _outcome(case: ElementTree.Element) -> tuple[str, str]:
+    for kind in ("failure", "error", "skipped"):
+        found = case.find(kind)
+        if found is not None:
+            text = f"{found.get('message', '')}\n{found.text or ''}"
+            return ("skipped" if kind == "skipped" else "failed"), text
+    return "passed", ""

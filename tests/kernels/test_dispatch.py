@@ -1,0 +1,76 @@
+"""The choice between kernel and reference, its reasons, and the report of what ran."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ftlab_kernels import dispatch
+from ftlab_kernels.dispatch import KernelUnavailable, choose
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    dispatch.reset()
+    with dispatch.using("auto"):
+        yield
+    dispatch.reset()
+
+
+def test_a_cpu_tensor_takes_the_reference_and_says_why() -> None:
+    choice = choose("rms_norm", torch.zeros(2), None)
+    assert (choice.name, choice.reason) == ("reference", "tensors are on the CPU")
+
+
+def test_interpreted_a_cpu_tensor_takes_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert choose("rms_norm", torch.zeros(2)).name == "kernel"
+    assert choose("attention", torch.zeros(2), library="faster").name == "library"
+    refused = choose("rms_norm", torch.zeros(2, dtype=torch.float64))
+    assert (refused.name, refused.reason) == ("reference", "torch.float64 has no kernel")
+    refused = choose("rms_norm", torch.zeros(2), unless="rows are too long")
+    assert (refused.name, refused.reason) == ("reference", "rows are too long")
+    assert choose("nf4", torch.zeros(2, dtype=torch.uint8)).name == "kernel"
+
+
+def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = torch.zeros(2, device="meta")
+    assert choose("rope", meta).reason == "tensors are on meta"
+    assert choose("rope", meta, torch.zeros(2)).reason == "tensors lie on meta and on cpu"
+
+
+def test_require_raises_and_off_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    with dispatch.using("require"), pytest.raises(KernelUnavailable, match=r"rope: .*on the CPU"):
+        choose("rope", torch.zeros(2))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with dispatch.using("off"):
+        assert choose("rope", torch.zeros(2)).name == "reference"
+    assert dispatch.mode() == "auto"
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="'fast'; allowed: auto, require, off"):
+        dispatch.set_mode("fast")  # type: ignore[arg-type]
+    done = subprocess.run(
+        [sys.executable, "-c", "import ftlab_kernels.dispatch as d; print(d.mode())"],
+        env={"FTLAB_KERNELS": "off", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "off\n", done.stderr
+
+
+def test_the_report_counts_what_ran() -> None:
+    for _ in range(3):
+        choose("rope", torch.zeros(2))
+    dispatch.record("attention", "library", "faster here")
+    report = dispatch.report()
+    assert json.loads(json.dumps(report)) == [
+        {"op": "attention", "choice": "library", "reason": "faster here", "count": 1},
+        {"op": "rope", "choice": "reference", "reason": "tensors are on the CPU", "count": 3},
+    ]
