@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ftlab.models.fused import plain
+from ftlab_kernels.dispatch import choose
 
 Launcher = Callable[..., Any]
 
@@ -30,7 +31,22 @@ class Ops:
 
 def ops_for(device: torch.device, dtype: torch.dtype, activation: str) -> Ops:
     """The launchers for tensors of `dtype` on `device`; `activation` as in DecoderSpec."""
-    return _plain(activation)
+    probe = torch.empty(0, device=device, dtype=dtype)
+    if not probe.is_cuda or choose("layer", probe).name == "reference":
+        return _plain(activation)
+    from ftlab_kernels import geglu, rms_norm, rope, swiglu  # triton
+
+    forward, backward = _activation(swiglu if activation == "silu" else geglu, activation)
+    return Ops(
+        "kernel",
+        rms_norm.rms_norm_forward,
+        rms_norm.rms_norm_backward,
+        rope.rope_,
+        rope.rope_norm_forward,
+        rope.rope_norm_backward,
+        forward,
+        backward,
+    )
 
 
 def _plain(activation: str) -> Ops:

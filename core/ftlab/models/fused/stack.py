@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ftlab.models.block import Block
-from ftlab.models.fused.attention import attention_for
 from ftlab.models.fused.layer import BoundNorm, Layer, bind
 from ftlab.models.fused.layer_backward import layer_backward
 from ftlab.models.fused.layer_forward import Run, Tables, layer_forward
@@ -27,6 +26,7 @@ from ftlab.models.layers import Norm
 from ftlab.models.rng import StepRng
 from ftlab.models.spec import DecoderSpec
 from ftlab.planning.schedule import ITEMS, Schedule, items_of
+from ftlab_kernels.attention import operators
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Stack:
             scratch.reserve(arena, max(sizes))
         windows = {layer.window for layer in self.layers}
         pairs = {
-            window: attention_for(
+            window: operators(
                 call.plan, spec.num_heads, spec.num_kv_heads, spec.head_dim, self.dtype, window,
                 spec.attention_softcap,
             )
