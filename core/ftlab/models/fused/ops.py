@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,19 +36,27 @@ def ops_for(device: torch.device, dtype: torch.dtype, activation: str) -> Ops:
     probe = torch.empty(0, device=device, dtype=dtype)
     if not probe.is_cuda or choose("layer", probe).name == "reference":
         return _plain(activation)
-    from ftlab_kernels import geglu, rms_norm, rope, swiglu  # triton
-
-    forward, backward = _activation(swiglu if activation == "silu" else geglu, activation)
+    rms, rotary = _module("rms_norm"), _module("rope")
+    forward, backward = _activation(
+        _module("swiglu" if activation == "silu" else "geglu"), activation
+    )
     return Ops(
         "kernel",
-        rms_norm.rms_norm_forward,
-        rms_norm.rms_norm_backward,
-        rope.rope_,
-        rope.rope_norm_forward,
-        rope.rope_norm_backward,
+        rms.rms_norm_forward,
+        rms.rms_norm_backward,
+        rotary.rope_,
+        rotary.rope_norm_forward,
+        rotary.rope_norm_backward,
         forward,
         backward,
     )
+
+
+def _module(name: str) -> Any:
+    """The kernels of one operator; imported late, because they need triton."""
+    if importlib.util.find_spec(f"ftlab_kernels.{name}") is None:
+        return plain
+    return importlib.import_module(f"ftlab_kernels.{name}")
 
 
 def _plain(activation: str) -> Ops:
