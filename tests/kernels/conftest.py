@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +44,15 @@ def interpret(device: str) -> Iterator[None]:
     if device == "cpu" and not INTERPRETING:
         yield  # the child runs it
         return
-    with dispatch.using("require"):
+    import numpy
+
+    with (
+        dispatch.using("require"),
+        numpy.errstate(all="ignore"),  # infinities and NaN as on a GPU
+        warnings.catch_warnings(),
+    ):
+        # triton's interpreter itself makes integers of arrays
+        warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
