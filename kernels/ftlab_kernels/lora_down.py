@@ -149,7 +149,7 @@ def _targets(columns: Columns, dropout: bool) -> tuple[list[float], int, int]:
 
 def _config(op: str, rows: int, tensor: Tensor, most: int, widest: int) -> dict[str, int]:
     """Block sizes; BLOCKS blocks of BLOCK_R <= `most` columns cover the widest target."""
-    tuned = lookup("lora_down", f"{op}_{pow2_class('t', rows, 1024, 16384)}", capability(tensor))
+    tuned = lookup(f"lora_{op}", pow2_class("t", rows, 1024, 16384), capability(tensor))
     block_r = min(most, max(UNIT, triton.next_power_of_2(widest)))
     return {**tuned, "BLOCK_R": block_r, "BLOCKS": triton.cdiv(widest, block_r)}
 

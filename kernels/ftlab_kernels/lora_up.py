@@ -46,6 +46,8 @@ def _up_kernel(
         p_us = p_u + o_t[:, None] * s_u + (first + o_r)[None, :]
         u = tl.load(p_us, mask=m_t[:, None] & m_r[None, :], other=0.0)
         v = tl.zeros((BLOCK_T, BLOCK_R), dtype=tl.float32)
+        if t > 0:
+            tl.debug_barrier()  # what other threads of this program stored is read below
         for n in range(0, FEATURES, BLOCK_N):
             o_n = (n_first + n + tl.arange(0, BLOCK_N)).to(tl.int64)
             m_n = o_n < n_last
@@ -66,7 +68,7 @@ def _up_kernel(
 
 @triton.jit
 def _sum_v_kernel(
-    p_part, p_v, T, R, s_v, width, pad, split1, split2, split3,
+    p_part, p_v, T, R, s_part, s_v, width, pad, split1, split2, split3,
     first0, first1, first2, last0, last1, last2,
     TARGETS: tl.constexpr, PAD: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
@@ -85,9 +87,10 @@ def _sum_v_kernel(
             o_r = r + tl.arange(0, BLOCK_R)
             m_v = m_t[:, None] & (o_r < last - first)[None, :]
             v = tl.zeros((BLOCK_T, BLOCK_R), dtype=tl.float32)
-            for i in range(begin, end):
-                p_parts = p_part + (i.to(tl.int64) * T + o_t[:, None]) * R + o_r[None, :]
+            p_parts = p_part + (begin * T + o_t[:, None]) * R + o_r[None, :]
+            for _ in range(begin, end):
                 v += tl.load(p_parts, mask=m_v, other=0.0)
+                p_parts += s_part
             tl.store(p_vs + (first + o_r)[None, :], v.to(p_v.dtype.element_ty), mask=m_v)
     o_r = width + tl.arange(0, PAD)
     rest = tl.zeros((BLOCK_T, PAD), p_v.dtype.element_ty)
@@ -141,7 +144,7 @@ def up(
         num_warps=config["num_warps"], num_stages=config["num_stages"],
     )  # fmt: skip
     _sum_v_kernel[(triton.cdiv(T, 32),)](
-        part, v, T, R, v.stride(0), columns.width, columns.pad, *splits[1:], *places,
+        part, v, T, R, T * R, v.stride(0), columns.width, columns.pad, *splits[1:], *places,
         TARGETS=len(columns.ranks), PAD=PAD, BLOCK_T=32, BLOCK_R=block_r, num_warps=4,
     )  # fmt: skip
     return grad
