@@ -96,9 +96,9 @@ def _expanded(work: Work) -> int:
 def forward_scratch(work: Work, shape: Shape) -> int:
     """Scratch of a forward pass besides operands and items that are not kept."""
     h, b = work.spec.hidden_size, DTYPE_BYTES[work.compute_dtype]
-    pads = {shape.pads["qkv"], shape.pads["gate_up"]}
-    normed = sum(h + pad for pad in pads)
-    product = shape.inputs["down"] + shape.pads["down"]
+    normed = h + max(shape.pads["qkv"], shape.pads["gate_up"])
+    slopes = shape.inputs["o"] + shape.outputs["qkv"] + shape.pads["qkv"]
+    product = max(shape.inputs["down"] + shape.pads["down"], slopes)
     return work.tokens * b * (normed + product + h)
 
 
@@ -106,13 +106,12 @@ def backward_scratch(work: Work, shape: Shape) -> int:
     """Scratch of a backward pass besides operands and items that are made again."""
     h, b = work.spec.hidden_size, DTYPE_BYTES[work.compute_dtype]
     stream = h + max(shape.pads["o"], shape.pads["down"])
-    slopes = h + shape.inputs["o"] + shape.outputs["qkv"] + shape.pads["qkv"]
     sandwich = 0
     if work.spec.sandwich_norms:
         sandwich = sum(h + pad for pad in {shape.pads["o"], shape.pads["down"]})
     rotated = shape.outputs["qkv"] if work.spec.qk_norm else 0
     attention = 4 * work.spec.num_heads // b  # dO o, row by row, in fp32
-    more = stream + slopes + sandwich + rotated + attention
+    more = stream + sandwich + rotated + attention
     return forward_scratch(work, shape) + work.tokens * b * more
 
 

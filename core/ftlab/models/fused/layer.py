@@ -93,6 +93,13 @@ class Layer:
         yield from (norm.weight for norm in self.norms)
 
     @property
+    def product_columns(self) -> int:
+        """Of the arena that holds y in the MLP, then the slopes of attention's out and q, k, v."""
+        sizes = self.sizes
+        slopes = sizes.query + self.qkv.outputs + self.qkv.pad
+        return max(sizes.inner + self.down.pad, slopes)
+
+    @property
     def stream_width(self) -> int:
         """Of the gradient of the residual stream, which o's and down's backward pass read."""
         return self.sizes.hidden + max(self.o.pad, self.down.pad)

@@ -33,7 +33,7 @@ def layer_backward(run: Run, layer: Layer, grad: Tensor, *, to_input: bool) -> N
 
 def _mlp(run: Run, layer: Layer, made: Remake, grad: Tensor) -> None:
     shared, inner = run.shared, layer.sizes.inner
-    wide = made.gate_up()
+    middle, wide = made.middle(), made.gate_up()  # first: making them takes the scratch below
     if layer.mlp_out_norm is None:
         d_out = grad[:, : layer.sizes.hidden + layer.down.pad]
     else:
@@ -44,11 +44,11 @@ def _mlp(run: Run, layer: Layer, made: Remake, grad: Tensor) -> None:
     gate, up = ahead.halves(layer, wide)
     run.ops.activation_backward(slope, gate, up, d_gate=gate, d_up=up, y=slope)
     _parameters(run, layer, layer.down, "down", d_out, product)
-    d_normed = shared.scratch.get("normed_slope", run.tokens, layer.sizes.hidden)
+    d_normed = shared.scratch.get("update", run.tokens, layer.sizes.hidden)
     layer.gate_up.backward_input(shared, wide, d_normed)
     x = made.normed(layer.gate_up) if layer.gate_up.needs_input else d_normed
     _parameters(run, layer, layer.gate_up, "gate_up", wide, x)
-    _through_norm(run, layer, layer.mlp_norm, made.middle(), "rstd2", d_normed, grad)
+    _through_norm(run, layer, layer.mlp_norm, middle, "rstd2", d_normed, grad)
 
 
 def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: bool) -> None:
@@ -60,13 +60,16 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
     else:
         out = made.attention_out()
         d_out = _before_norm(run, layer, layer.attention_out_norm, out, grad, layer.o)
-    slope = scratch.get("attention_slope", run.tokens, sizes.query)
+    # The MLP is through with its product: these lie over it.
+    slope = scratch.arena("product", run.tokens, sizes.query)
     layer.o.backward_input(shared, d_out, slope)
     _parameters(run, layer, layer.o, "o", d_out, attended)
     width = layer.qkv.outputs
-    d_qkv = scratch.get("qkv_slope", run.tokens, width + layer.qkv.pad)
+    d_qkv = scratch.arena(
+        "product", run.tokens, width + layer.qkv.pad, first=run.tokens * sizes.query
+    )
     _attention_slopes(run, layer, qkv, attended, slope, d_qkv[:, :width])
-    d_normed = scratch.get("normed_slope", run.tokens, sizes.hidden)
+    d_normed = scratch.get("update", run.tokens, sizes.hidden)
     needed = to_input or layer.attention_norm.trains
     if needed:
         layer.qkv.backward_input(shared, d_qkv, d_normed)

@@ -82,7 +82,9 @@ def _enter(run: Run, layer: Layer, stream: Tensor, update: Tensor | None) -> Ten
 
 def normed(run: Run, layer: Layer, group: Group) -> Tensor:
     """The scratch that a norm writes and a group reads: [T, H + pad]."""
-    return run.shared.scratch.get(f"normed{group.pad}", run.tokens, layer.sizes.hidden + group.pad)
+    hidden = layer.sizes.hidden
+    both = max(layer.qkv.pad, layer.gate_up.pad)
+    return run.shared.scratch.get("normed", run.tokens, hidden + both)[:, : hidden + group.pad]
 
 
 def norm(
@@ -212,7 +214,8 @@ def halves(layer: Layer, wide: Tensor) -> tuple[Tensor, Tensor]:
 
 def activated(run: Run, layer: Layer) -> Tensor:
     """The scratch of y: [T, I + pad]."""
-    return run.shared.scratch.get("product", run.tokens, layer.sizes.inner + layer.down.pad)
+    columns = layer.sizes.inner + layer.down.pad
+    return run.shared.scratch.arena("product", run.tokens, columns)
 
 
 def activate(run: Run, layer: Layer, gate_up: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class Stack:
                 g.operand_size for layer in self.layers for g in layer.groups if g.arena == arena
             ]
             scratch.reserve(arena, max(sizes))
+        scratch.reserve("product", tokens * max(layer.product_columns for layer in self.layers))
         windows = {layer.window for layer in self.layers}
         pairs = {
             window: operators(

@@ -18,7 +18,6 @@ class Workspace:
         self.dtype = dtype
         self.content: dict[str, object] = {}  # arena -> what was last written into it
         self._held: dict[tuple[str, int, int], Tensor] = {}
-        self._views: dict[tuple[str, int, int, int], Tensor] = {}
         self._arenas: dict[str, Tensor] = {}
 
     def get(self, name: str, rows: int, columns: int) -> Tensor:
@@ -34,25 +33,15 @@ class Workspace:
         """A matrix that belongs to the caller and outlives the workspace."""
         return torch.empty(rows, columns, device=self.device, dtype=self.dtype)
 
-    def part(self, name: str, rows: int, columns: int, width: int) -> Tensor:
-        """The first `columns` columns of a matrix that is `width` wide."""
-        if columns == width:
-            return self.get(name, rows, width)
-        key = (name, rows, columns, width)
-        found = self._views.get(key)
-        if found is None:
-            found = self._views[key] = self.get(name, rows, width)[:, :columns]
-        return found
-
     def reserve(self, arena: str, size: int) -> None:
         """Make an arena for matrices of at most `size` elements, one at a time."""
         self._arenas[arena] = torch.empty(size, device=self.device, dtype=self.dtype)
 
-    def arena(self, name: str, rows: int, columns: int) -> Tensor:
-        """A matrix at the start of an arena; others of the same arena lie over it."""
-        key = (name, rows, columns)
+    def arena(self, name: str, rows: int, columns: int, first: int = 0) -> Tensor:
+        """A matrix in an arena from element `first` on; others of the arena lie over it."""
+        key = (f"{name} {first}", rows, columns)
         found = self._held.get(key)
         if found is None:
-            found = self._arenas[name][: rows * columns].view(rows, columns)
+            found = self._arenas[name][first : first + rows * columns].view(rows, columns)
             self._held[key] = found
         return found
