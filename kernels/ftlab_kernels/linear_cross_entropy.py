@@ -11,8 +11,6 @@ put dz in its place; the second product takes it from there. Logits are rounded 
 dtype, as every peer rounds them; the README holds the error budget.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

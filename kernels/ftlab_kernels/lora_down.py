@@ -8,8 +8,6 @@ x is read once for all targets that share it. With dropout every target has its 
 again from its seed (`philox`) in every one of the three, and x is read once a target.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl
@@ -151,7 +149,7 @@ def _config(op: str, rows: int, tensor: Tensor, most: int, widest: int) -> dict[
     """Block sizes; BLOCKS blocks of BLOCK_R <= `most` columns cover the widest target."""
     tuned = lookup(f"lora_{op}", pow2_class("t", rows, 1024, 16384), capability(tensor))
     block_r = min(most, max(UNIT, triton.next_power_of_2(widest)))
-    return {**tuned, "BLOCK_R": block_r, "BLOCKS": triton.cdiv(widest, block_r)}
+    return {**tuned, "BLOCK_R": block_r, "BLOCKS": max(1, triton.cdiv(widest, block_r))}
 
 
 def project(

@@ -3,8 +3,6 @@
     out_g [+]= scale_g sum_s part[s, rows of g, columns of g]        for every target g
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

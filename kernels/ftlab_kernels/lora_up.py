@@ -8,8 +8,6 @@ features over a loop and dB of its tokens in its own part of a buffer; parts are
 by `lora_sum`, so that every bit repeats.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

@@ -5,8 +5,6 @@
 e is the element's flat index. `reference.philox.uniform` draws the same numbers on any device.
 """
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 
