@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from ftlab_kernels import tuning
@@ -66,9 +68,17 @@ def lookup(op: str, q: Tensor, streamed: Sequence[Tensor]) -> dict[str, Any]:
         streamed: what the kernel's loop loads; by tensor descriptors where they can be described.
     """
     config = tuning.lookup(op, shape_class(q.shape[2], q.dtype), tuning.capability(q))
-    if config["TMA"] and not describable(streamed):
-        return {**config, "TMA": False}
+    if config["TMA"]:
+        if not describable(streamed):
+            return {**config, "TMA": False}
+        # Descriptors are made on the device, in memory that triton asks for at the launch. It keeps
+        # the answer per thread, and autograd's backward pass has one of its own.
+        triton.set_allocator(_workspace)
     return config
+
+
+def _workspace(size: int, alignment: int, stream: int | None) -> Tensor:
+    return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 @functools.cache
@@ -86,7 +96,7 @@ def padded(head_dim: int) -> int:
 
 def describable(tensors: Sequence[Tensor]) -> bool:
     """Whether tensor descriptors can stand for these: aligned, and whole tiles of columns."""
-    return all(
+    return hasattr(tl, "make_tensor_descriptor") and all(
         padded(x.shape[2]) == x.shape[2]
         and x.data_ptr() % _ALIGNED == 0
         and x.stride(0) * x.element_size() % _ALIGNED == 0
