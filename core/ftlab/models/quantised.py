@@ -31,6 +31,12 @@ class FourBitWeight:
     state: Any  # bitsandbytes QuantState
     nf4: Nf4Weight | None = None  # the same data for our kernel, on a GPU
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[N, K]."""
+        rows, columns = self.state.shape
+        return int(rows), int(columns)
+
     def dequantise(self, dtype: torch.dtype) -> Tensor:
         """The weight [N, K]; values are those of the dtype it was quantised from."""
         from bitsandbytes.functional import dequantize_4bit

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ftlab.estimate import DTYPE_BYTES, Work, targets
 from ftlab.planning.schedule import items_of
 
-_ALIGN = 16  # columns: x A^T of a group is padded to a multiple
+_UNIT, _PAD = 16, 64  # columns: each rank is rounded up to the one, a group's to the other
 _GROUPS = {
     "qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj"),
     "o": ("o_proj",),
@@ -32,9 +32,8 @@ class Shape:
 
 
 def folds(work: Work) -> bool:
-    """Whether adapters are folded into the products: over quantised weights, LoRA alone."""
-    quantised = work.precision in ("nf4", "int8")
-    return quantised and not work.full and not work.adapter.use_dora
+    """Whether adapters are folded into the products: LoRA over frozen weights."""
+    return not work.full and not work.adapter.use_dora
 
 
 def shape_of(work: Work) -> Shape:
@@ -44,8 +43,9 @@ def shape_of(work: Work) -> Shape:
     ranks, outputs, inputs = {}, {}, {}
     for group, names in _GROUPS.items():
         present = [name for name in names if name in linears]
-        count = work.adapter.r * sum(name in adapted for name in present)
-        ranks[group] = -(-count // _ALIGN) * _ALIGN
+        rank = -(-work.adapter.r // _UNIT) * _UNIT
+        count = rank * sum(name in adapted for name in present)
+        ranks[group] = -(-count // _PAD) * _PAD
         outputs[group] = sum(linears[name][0] for name in present)
         inputs[group] = linears[present[0]][1]
     pads = {group: rank if folds(work) else 0 for group, rank in ranks.items()}
@@ -77,7 +77,7 @@ def small_bytes(work: Work, shape: Shape) -> int:
 
 def operand_bytes(work: Work, shape: Shape) -> int:
     """The two matrices into which weights and adapters are expanded."""
-    if not folds(work):
+    if not folds(work) or work.precision == work.compute_dtype:
         return _expanded(work)
     sizes = {
         g: (shape.outputs[g] + shape.pads[g]) * (shape.inputs[g] + shape.pads[g]) for g in _GROUPS

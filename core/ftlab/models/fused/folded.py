@@ -1,12 +1,13 @@
 """A group of frozen projections whose LoRA is folded into the products' inner dimension.
 
-    operand  M = [[W, s B], [A, 0]]              [N + R, K + R]; s B is block-diagonal over targets
-    forward  L = x A^T,   y = [x | L] [W | s B]^T
-    backward G = dy s B,  dx = [dy | G] [W ; A],   dA = G^T x,  dB = s dy^T L
+    operand  M = [[W, s B], [A, 0]]              [N + P, K + P]; s B is block-diagonal over targets
+    forward  L = d(x) A^T,  y = [x | L] [W | s B]^T
+    backward G = dy s B,    dx = [dy | G] [W ; A],   dA = G^T d(x),   dB = s dy^T L
 
-One product each way instead of one and two skinny ones. x and dy come in buffers that are R wider;
-the quantised weight is expanded straight into M. With dropout each target has its own L and its
-own share of dx. Hu et al. 2021, "LoRA".
+One large product each way; the skinny ones are `ftlab_kernels`' own. x and dy come in buffers that
+are P wider. A quantised weight is expanded into M, an arena that layers share; 16-bit weights live
+in an M of their own, into which the model's parameters are moved. With dropout each target adds its
+share of dx by itself. Hu et al. 2021, "LoRA".
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ftlab.models.fused.products import expand, wide_product
+from ftlab.models.fused.products import expand
 from ftlab.models.fused.targets import Pass, Target, add_bias, bias_gradients
-
-_ALIGN = 16  # elements; keeps every row on 32 bytes
+from ftlab_kernels import lora_down, lora_fold, lora_up
+from ftlab_kernels.lora_group import Adapter, Linear, LoraGroup, fold_weights
+from ftlab_kernels.lora_sum import sum_parts
 
 
 class FoldedGroup:
@@ -28,110 +30,120 @@ class FoldedGroup:
         self.arena = arena
         self.inputs = inputs
         self.outputs = parts[-1].stop
-        ranks = sum(part.lora.a.shape[0] for part in parts if part.lora)
-        self.ranks = ranks
-        self.low = -(-ranks // _ALIGN) * _ALIGN  # columns of x A^T, padded
-        self.pad = self.low  # columns that buffers of x and dy have beyond K and N
+        self.group = LoraGroup(tuple(_linear(part) for part in parts))
+        self.pad = self.low = self.group.pad
+        self.own: Tensor | None = None  # M where it is not shared
         self.trains = any(part.trains for part in parts)
-        self.needs_input = ranks > 0  # for parameter gradients
+        self.needs_input = self.pad > 0  # for parameter gradients
 
     @property
     def operand_size(self) -> int:
-        """Elements of M."""
-        return (self.outputs + self.pad) * (self.inputs + self.pad)
+        """Elements of M in the shared arena."""
+        return 0 if self.own is not None else (self.outputs + self.pad) * (self.inputs + self.pad)
+
+    def settle(self) -> None:
+        """Move 16-bit weights into an M of their own; the parameters become views of it."""
+        weights = [part.weight for part in self.parts]
+        held = [weight for weight in weights if isinstance(weight, Tensor)]
+        assert len(held) == len(weights), "quantised weights are expanded instead"
+        self.own, views = fold_weights([weight.detach() for weight in held], self.pad)
+        for weight, view in zip(held, views, strict=True):
+            weight.data = view
 
     def forward(self, shared: Pass, x: Tensor, out: Tensor, low: Tensor, *, fresh: bool) -> None:
         """out [T, N] = y.
 
         Args:
-            x: [T, K + R], its last R columns are overwritten.
-            low: [T, R], receives L; read instead where it is not `fresh` (a second computation).
+            x: [T, K + P], its last P columns are overwritten.
+            low: [T, P], receives L; read instead where it is not `fresh` (a second computation).
         """
         operand, k, n = self._operand(shared), self.inputs, self.outputs
         if self.pad:
             if fresh:
-                self._project(shared, operand, x[:, :k], low)
+                lora_down.project(
+                    x[:, :k], operand[n:, :k], self.group.columns, seeds=self._seeds(shared),
+                    out=low,
+                )  # fmt: skip
             x[:, k:].copy_(low)
         torch.mm(x, operand[:n].t(), out=out)
         add_bias(self.parts, out)
 
-    def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor) -> None:
-        """dx [T, K] from dy [T, N + R], whose last R columns receive G."""
+    def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor, low: Tensor) -> None:
+        """dx [T, K] from dy [T, N + P], whose last P columns receive G; gradients of B."""
         operand, k, n = self._operand(shared), self.inputs, self.outputs
         if not self.pad:
             torch.mm(dy, operand, out=dx)
             return
-        self._slopes(operand, dy)
-        if not any(part.dropout(shared) for part in self.parts):
+        self._slopes(shared, operand, dy, low)
+        seeds = self._seeds(shared)
+        if seeds is None:
             torch.mm(dy, operand[:, :k], out=dx)
             return
         torch.mm(dy[:, :n], operand[:n, :k], out=dx)
-        for part in self.parts:
-            if part.lora is not None:
-                rows = slice(n + part.ranks.start, n + part.ranks.stop)
-                dx += part.dropped(dy[:, rows] @ operand[rows, :k], shared)
+        lora_down.add_masked(dx, dy[:, n:], operand[n:, :k], self.group.columns, seeds)
 
     def backward_parameters(
         self, shared: Pass, dy: Tensor, x: Tensor, low: Tensor, *, slopes: bool = True
     ) -> None:
-        """Gradients of A, B and biases; `slopes` False where G is not in dy yet."""
-        k, n = self.inputs, self.outputs
+        """Gradients of A and biases; `slopes` False where G and B's are not made yet."""
+        k, n, group = self.inputs, self.outputs, self.group
         bias_gradients(self.parts, dy, shared.gradients)
         if not self.pad:
             return
         if not slopes:
-            self._slopes(self._operand(shared), dy)
-        whole = None
-        if not any(part.dropout(shared) for part in self.parts):
-            whole = wide_product(dy[:, n : n + self.ranks].t(), x[:, :k])
-        for part in self.parts:
-            if part.lora is None:
-                continue
-            if whole is not None:
-                d_a = whole[part.ranks]
-            else:
-                rows = slice(n + part.ranks.start, n + part.ranks.stop)
-                d_a = wide_product(dy[:, rows].t(), part.dropped(x[:, :k], shared))
-            d_b = wide_product(dy[:, part.rows].t(), low[:, part.ranks])
-            shared.gradients.add(part.lora.a, d_a)
-            shared.gradients.add(part.lora.b, d_b.mul_(part.lora.scaling))
+            self._slopes(shared, self._operand(shared), dy, low)
+        found = lora_down.grad_a_parts(
+            dy[:, n:], x[:, :k], group.columns, seeds=self._seeds(shared)
+        )
+        self._sum(shared, found, "a", group.columns.firsts, [1.0] * len(self.parts))
 
-    def _project(self, shared: Pass, operand: Tensor, x: Tensor, low: Tensor) -> None:
-        n, k = self.outputs, self.inputs
-        if not any(part.dropout(shared) for part in self.parts):
-            torch.mm(x, operand[n:, :k].t(), out=low)
-            return
-        low[:, self.ranks :].zero_()
-        for part in self.parts:
-            if part.lora is not None:
-                rows = slice(n + part.ranks.start, n + part.ranks.stop)
-                torch.mm(part.dropped(x, shared), operand[rows, :k].t(), out=low[:, part.ranks])
+    def _slopes(self, shared: Pass, operand: Tensor, dy: Tensor, low: Tensor) -> None:
+        """G into dy's last columns, and the gradients of B, in one reading of dy."""
+        n, group = self.outputs, self.group
+        found = lora_up.up(
+            dy[:, :n], operand[:n, self.inputs :], low, group.rows, group.columns, v=dy[:, n:]
+        )
+        scales = [part.lora.scaling if part.lora else 0.0 for part in self.parts]
+        self._sum(shared, found, "b", group.rows[:-1], scales)
 
-    def _slopes(self, operand: Tensor, dy: Tensor) -> None:
-        n = self.outputs
-        torch.mm(dy[:, :n], operand[:n, self.inputs :], out=dy[:, n:])
+    def _sum(
+        self, shared: Pass, found: Tensor, name: str, firsts: tuple[int, ...], scales: list[float]
+    ) -> None:
+        """Add up the parts of a gradient, in fp32, into each target's A or B."""
+        adapted = [getattr(part.lora, name) if part.lora else None for part in self.parts]
+        outs = [a if a is None else torch.empty_like(a, dtype=found.dtype) for a in adapted]
+        sum_parts(found, outs, firsts, scales, accumulate=False)
+        for parameter, grad in zip(adapted, outs, strict=True):
+            if parameter is not None and grad is not None:
+                shared.gradients.add(parameter, grad)
+
+    def _seeds(self, shared: Pass) -> Tensor | None:
+        """Keys of the targets' dropout on the device; None where nothing is dropped."""
+        if shared.rng is None or not self.group.columns.drops_any:
+            return None
+        return shared.seeds(self.parts[0].site, len(self.parts))
 
     def _operand(self, shared: Pass) -> Tensor:
-        """M in its arena, written there unless it is what lies there."""
-        scratch, k, n = shared.scratch, self.inputs, self.outputs
-        operand = scratch.arena(self.arena, n + self.pad, k + self.pad)
-        if scratch.content.get(self.arena) is self:
-            return operand
-        scratch.content[self.arena] = self
-        for part in self.parts:
-            expand(part.weight, operand[part.rows, :k])
-        if self.pad:
-            self._write_adapters(operand)
+        """M, in its arena and written there unless it is what lies there."""
+        k, n, scratch = self.inputs, self.outputs, shared.scratch
+        if self.own is not None:
+            operand = self.own
+        else:
+            operand = scratch.arena(self.arena, n + self.pad, k + self.pad)
+            if scratch.content.get(self.arena) is self:
+                return operand
+            scratch.content[self.arena] = self
+            for part in self.parts:
+                expand(part.weight, operand[part.rows, :k])
+        if self.pad and self not in scratch.margins:
+            lora_fold.write_margins(self.group, operand)
+            if self.own is not None:
+                scratch.margins.add(self)  # they stay right for the whole pass
         return operand
 
-    def _write_adapters(self, operand: Tensor) -> None:
-        k, n = self.inputs, self.outputs
-        operand[:n, k:].zero_()
-        operand[n + self.ranks :, :k].zero_()
-        for part in self.parts:
-            if part.lora is not None:
-                columns = slice(k + part.ranks.start, k + part.ranks.stop)
-                rows = slice(n + part.ranks.start, n + part.ranks.stop)
-                scaled = part.lora.b.detach() * part.lora.scaling
-                operand[part.rows, columns].copy_(scaled)
-                operand[rows, :k].copy_(part.lora.a.detach())
+
+def _linear(part: Target) -> Linear:
+    """The target as the kernels take it; biases are added apart, because they may be trained."""
+    lora = part.lora
+    made = None if lora is None else Adapter(lora.a, lora.b, lora.scaling, lora.dropout)
+    return Linear(part.weight, None, made)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ftlab.models.block import Block
+from ftlab.models.block import LAYER_SITES, Block
 from ftlab.models.fused.folded import FoldedGroup
 from ftlab.models.fused.separate import SeparateGroup
 from ftlab.models.fused.targets import Target, targets
 from ftlab.models.layers import Norm
 from ftlab.models.spec import DecoderSpec
+
+__all__ = ["LAYER_SITES", "BoundNorm", "Group", "Layer", "Sizes", "bind"]
 
 Group = FoldedGroup | SeparateGroup
 
@@ -121,9 +123,7 @@ def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Laye
             [shapes[name][0] for name in together],
             adapter=adapter,
         )
-        plain = any(_needs_separate(part, dtype) for part in parts)
-        made = (SeparateGroup if plain else FoldedGroup)(parts, shapes[together[0]][1], arena)
-        groups.append(made)
+        groups.append(_group(parts, shapes[together[0]][1], arena, dtype))
     return Layer(
         index, _sizes(spec), block.window, block.rope,
         _norm(block.attention_norm, adapter), _norm(block.mlp_norm, adapter),
@@ -133,11 +133,16 @@ def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Laye
     )  # fmt: skip
 
 
-def _needs_separate(part: Target, dtype: torch.dtype) -> bool:
-    """Trained weights and DoRA; and dense weights that products can read as they are."""
-    if part.trains_weight or (part.lora is not None and part.lora.magnitude is not None):
-        return True
-    return isinstance(part.weight, Tensor) and part.weight.dtype == dtype
+def _group(parts: list[Target], inputs: int, arena: str, dtype: torch.dtype) -> Group:
+    """Folded where every weight is frozen and there is something to fold or to expand."""
+    ready = all(isinstance(p.weight, Tensor) and p.weight.dtype == dtype for p in parts)
+    trained = any(p.trains_weight or (p.lora and p.lora.magnitude is not None) for p in parts)
+    if trained or (ready and not any(p.lora for p in parts)):
+        return SeparateGroup(parts, inputs, arena)
+    made = FoldedGroup(parts, inputs, arena)
+    if ready:
+        made.settle()
+    return made
 
 
 def _sizes(spec: DecoderSpec) -> Sizes:

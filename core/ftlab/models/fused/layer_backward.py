@@ -40,12 +40,13 @@ def _mlp(run: Run, layer: Layer, made: Remake, grad: Tensor) -> None:
         d_out = _before_norm(run, layer, layer.mlp_out_norm, made.mlp_out(), grad, layer.down)
     product = ahead.activated(run, layer)
     slope = product[:, :inner]  # dy, then y
-    layer.down.backward_input(shared, d_out, slope)
+    low = run.storage.small[layer.index].low
+    layer.down.backward_input(shared, d_out, slope, low["down"])
     gate, up = ahead.halves(layer, wide)
     run.ops.activation_backward(slope, gate, up, d_gate=gate, d_up=up, y=slope)
     _parameters(run, layer, layer.down, "down", d_out, product)
     d_normed = shared.scratch.get("update", run.tokens, layer.sizes.hidden)
-    layer.gate_up.backward_input(shared, wide, d_normed)
+    layer.gate_up.backward_input(shared, wide, d_normed, low["gate_up"])
     x = made.normed(layer.gate_up) if layer.gate_up.needs_input else d_normed
     _parameters(run, layer, layer.gate_up, "gate_up", wide, x)
     _through_norm(run, layer, layer.mlp_norm, middle, "rstd2", d_normed, grad)
@@ -62,7 +63,8 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
         d_out = _before_norm(run, layer, layer.attention_out_norm, out, grad, layer.o)
     # The MLP is through with its product: these lie over it.
     slope = scratch.arena("product", run.tokens, sizes.query)
-    layer.o.backward_input(shared, d_out, slope)
+    low = run.storage.small[layer.index].low
+    layer.o.backward_input(shared, d_out, slope, low["o"])
     _parameters(run, layer, layer.o, "o", d_out, attended)
     width = layer.qkv.outputs
     d_qkv = scratch.arena(
@@ -72,7 +74,7 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
     d_normed = scratch.get("update", run.tokens, sizes.hidden)
     needed = to_input or layer.attention_norm.trains
     if needed:
-        layer.qkv.backward_input(shared, d_qkv, d_normed)
+        layer.qkv.backward_input(shared, d_qkv, d_normed, low["qkv"])
     x = made.normed(layer.qkv) if layer.qkv.needs_input else d_normed
     _parameters(run, layer, layer.qkv, "qkv", d_qkv, x, slopes=needed)
     if needed:

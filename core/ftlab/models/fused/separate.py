@@ -55,7 +55,10 @@ class SeparateGroup:
             y += (ratio - 1) * inner + ratio * (lora.scaling * (low[:, part.ranks] @ b.t()))
         add_bias(self.parts, out)
 
-    def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor) -> None:
+    def settle(self) -> None:
+        """Nothing to prepare."""
+
+    def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor, low: Tensor) -> None:
         """dx [T, K] from dy [T, N]."""
         for number, part in enumerate(self.parts):
             weight, grad = dense(part.weight, dy.dtype), dy[:, part.rows]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ftlab.models.block import Block
-from ftlab.models.fused.layer import BoundNorm, Layer, bind
+from ftlab.models.fused.layer import LAYER_SITES, BoundNorm, Layer, bind
 from ftlab.models.fused.layer_backward import layer_backward
 from ftlab.models.fused.layer_forward import Run, Tables, layer_forward
 from ftlab.models.fused.offload import Offload
@@ -75,7 +75,7 @@ class Stack:
         }  # fmt: skip
         return Run(
             ops=ops_for(device, self.dtype, spec.activation),
-            shared=Pass(scratch, call.rng),
+            shared=Pass(scratch, call.rng, sites=len(self.layers) * LAYER_SITES),
             storage=Storage(
                 call.schedule,
                 items_of(spec.sandwich_norms),

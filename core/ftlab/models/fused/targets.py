@@ -36,6 +36,19 @@ class Pass:
     rng: StepRng | None  # None: no dropout
     drop: Callable[[Tensor, float, int], Tensor] = dropout
     gradients: Gradients = field(default_factory=Gradients)
+    sites: int = 0  # call sites of dropout there are
+    _keys: Tensor | None = None
+
+    def seeds(self, first: int, count: int) -> Tensor:
+        """Keys of `count` call sites from `first` on, int64 on the device: one copy a pass."""
+        if self._keys is None:
+            assert self.rng is not None
+            keys = torch.tensor([self.rng.key(site) for site in range(self.sites)])
+            device = self.scratch.device
+            if device.type == "cuda":
+                keys = keys.pin_memory()
+            self._keys = keys.to(device, non_blocking=True)
+        return self._keys[first : first + count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ class Workspace:
         self.device = device
         self.dtype = dtype
         self.content: dict[str, object] = {}  # arena -> what was last written into it
+        self.margins: set[object] = set()  # groups whose own operand holds this step's adapters
         self._held: dict[tuple[str, int, int], Tensor] = {}
         self._arenas: dict[str, Tensor] = {}
 
