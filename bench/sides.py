@@ -88,9 +88,7 @@ def ftlab(task: Task) -> Side:
     count = task.rows * (task.length - 1)
 
     def forward() -> Tensor:
-        hidden = decoder.hidden(
-            ids, positions, bounds, checkpointing=task.checkpointing != "none"
-        )
+        hidden = decoder.hidden(ids, positions, bounds, checkpointing=task.checkpointing != "none")
         return decoder.token_loss(hidden, labels).sum() / count
 
     return Side(forward, named, note)

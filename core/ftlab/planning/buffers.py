@@ -118,5 +118,3 @@ def backward_scratch(work: Work, shape: Shape) -> int:
 def ends(work: Work) -> int:
     """Hidden states around the layers: embedded, before and after the final norm, the gradient."""
     return 4 * work.tokens * work.spec.hidden_size * DTYPE_BYTES[work.compute_dtype]
-
-

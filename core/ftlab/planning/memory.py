@@ -65,6 +65,18 @@ def predicted(work: Work, schedule: Schedule) -> int:
     return _Model(work, Speeds()).peak(schedule)
 
 
+def least(work: Work) -> Chosen:
+    """The schedule of the smallest peak."""
+    model = _Model(work, Speeds())
+    items = tuple(model.bytes)
+    tried = [
+        model.bare(away)
+        for count in range(len(items) + 1)
+        for away in itertools.combinations(items, count)
+    ]
+    return min(tried, key=lambda chosen: (chosen.peak, chosen.seconds))
+
+
 def _rank(chosen: Chosen) -> tuple[float, int, int]:
     return chosen.seconds, chosen.host, chosen.peak
 
@@ -84,12 +96,22 @@ class _Model:
         self.base = terms["weights"] + terms["adapters"] + terms["optimizer"]
         self.head = terms["logits"]
 
+    def bare(self, away: tuple[str, ...]) -> Chosen:
+        """Offload the items `away` and recompute the others."""
+        return self._chosen(self._start(away))
+
+    def _start(self, away: tuple[str, ...]) -> list[dict[str, Choice]]:
+        layers = range(self.work.spec.num_layers)
+        return [{item: self._least(item, away) for item in self.bytes} for _ in layers]
+
+    def _chosen(self, choices: list[dict[str, Choice]]) -> Chosen:
+        schedule = _schedule(choices)
+        host = sum(self.bytes[i] for c in choices for i in c if c[i] == "offload")
+        return Chosen(schedule, self.peak(schedule), host, self.seconds(schedule))
+
     def fill(self, away: tuple[str, ...], budget: int) -> Chosen | None:
         """Offload the items `away`, then keep what fits."""
-        layers = self.work.spec.num_layers
-        choices: list[dict[str, Choice]] = [
-            {item: self._least(item, away) for item in self.bytes} for _ in range(layers)
-        ]
+        choices = self._start(away)
         if self.peak(_schedule(choices)) > budget:
             return None
         order = sorted(
@@ -98,9 +120,7 @@ class _Model:
         )
         for item in order:
             self._keep(choices, item, budget)
-        schedule = _schedule(choices)
-        host = sum(self.bytes[i] for c in choices for i in c if c[i] == "offload")
-        return Chosen(schedule, self.peak(schedule), host, self.seconds(schedule))
+        return self._chosen(choices)
 
     def _keep(self, choices: list[dict[str, Choice]], item: str, budget: int) -> None:
         """Keep an item in as many layers as fit, the last layers first."""

@@ -6,6 +6,7 @@ Standard library only; made from shapes and a budget by `planning.memory`, carri
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -65,17 +66,20 @@ def uniform(layers: int, choice: LayerSchedule) -> Schedule:
     return (choice,) * layers
 
 
-def to_text(schedule: Sequence[LayerSchedule]) -> list[str]:
-    """One word a layer, a letter an item: k, r or o in the order of ITEMS."""
-    return ["".join(layer.of(item)[0] for item in ITEMS) for layer in schedule]
+def to_text(schedule: Sequence[LayerSchedule]) -> str:
+    """Runs of equal layers as COUNT*WORD: a letter an item, k, r or o in the order of ITEMS."""
+    words = ["".join(layer.of(item)[0] for item in ITEMS) for layer in schedule]
+    return " ".join(f"{len(list(run))}*{word}" for word, run in itertools.groupby(words))
 
 
-def from_text(words: Sequence[str]) -> Schedule:
-    """The inverse of `to_text`. Raises ValueError for other letters or lengths."""
+def from_text(text: str) -> Schedule:
+    """The inverse of `to_text`. Raises ValueError for anything else."""
     letters: dict[str, Choice] = {"k": "keep", "r": "recompute", "o": "offload"}
-    for word in words:
-        if len(word) != len(ITEMS) or set(word) - set(letters):
-            raise ValueError(f"{word!r} is not {len(ITEMS)} letters out of k, r, o")
-    return tuple(
-        LayerSchedule(**{i: letters[c] for i, c in zip(ITEMS, word, strict=True)}) for word in words
-    )
+    layers: list[LayerSchedule] = []
+    for part in text.split():
+        count, _, word = part.partition("*")
+        if not count.isdigit() or len(word) != len(ITEMS) or set(word) - set(letters):
+            raise ValueError(f"{part!r} is not COUNT*{len(ITEMS)} letters out of k, r, o")
+        chosen = {item: letters[c] for item, c in zip(ITEMS, word, strict=True)}
+        layers += [LayerSchedule(**chosen)] * int(count)
+    return tuple(layers)

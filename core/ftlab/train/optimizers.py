@@ -119,9 +119,7 @@ def _decays(name: str, parameter: Parameter) -> bool:
     return parameter.dim() > 1 and not name.endswith("bias")
 
 
-def _eight_bit(
-    groups: list[dict[str, Any]], betas: tuple[float, float], eps: float
-) -> Optimizer:
+def _eight_bit(groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> Optimizer:
     try:
         import bitsandbytes.optim  # noqa: F401  what the next import needs
     except ImportError as error:
