@@ -36,7 +36,9 @@ def nf4_dequantize_kernel(
     scale = tl.load(p_absmax + o_block, mask=m_word, other=0)
     if DOUBLE:
         nested = tl.load(p_nested + o_block // NESTED_BLOCK, mask=m_word, other=0.0)
-        scale = tl.load(p_absmax_code + scale.to(tl.int32), mask=m_word, other=0.0) * nested + offset
+        scale = (
+            tl.load(p_absmax_code + scale.to(tl.int32), mask=m_word, other=0.0) * nested + offset
+        )
     o_value = tl.arange(0, 8)[None, :]
     index = (word[:, None] >> ((o_value ^ 1) * 4)) & 15  # the first value is in a byte's high bits
     value = tl.load(p_code + index) * scale[:, None]

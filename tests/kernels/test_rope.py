@@ -91,7 +91,12 @@ def jobs() -> list[Job]:
     for capability in CAPABILITIES:
         kind = "*bf16" if capability >= 80 else "*fp16"
         table = {"p_cos": "*fp32", "p_sin": "*fp32", "p_positions": "*i32", "T": "i32"}
-        for HQ, HK, D, HALF in ((32, 8, 128, 64), (9, 3, 64, 32), (4, 1, 256, 128), (64, 8, 80, 16)):
+        for HQ, HK, D, HALF in (
+            (32, 8, 128, 64),
+            (9, 3, 64, 32),
+            (4, 1, 256, 128),
+            (64, 8, 80, 16),
+        ):
             config = dict(tuning.lookup("rope", f"rope_{tile(HQ * HALF)}", capability))
             warps = config.pop("num_warps")
             strides = [f"stride_{x}_{of}" for x in "qk" for of in ("token", "head")]
@@ -115,7 +120,9 @@ def jobs() -> list[Job]:
             forward = {"p_x": kind, "p_y": kind, "p_weight": kind, "p_rstd": "*fp32", **table,
                        **dict.fromkeys(strides, "i32"), "stride_rstd": "i32", "eps": "fp32"}  # fmt: skip
             made.append(
-                Job(rope_norm_forward_kernel, forward, constants, capability, warps, aligned=strides)
+                Job(
+                    rope_norm_forward_kernel, forward, constants, capability, warps, aligned=strides
+                )
             )
             strides = [f"stride_{x}_{of}" for x in ("dy", "x") for of in ("token", "head")]
             backward = {"p_dy": kind, "p_x": kind, "p_weight": kind, "p_rstd": "*fp32",

@@ -58,8 +58,9 @@ CHUNK = 1 << 24  # values whose fp32 copies exist at once
 def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 64) -> Nf4Weight:
     """Quantise a weight [N, K] as bitsandbytes does on the weight's device.
 
-    Each block is divided by its largest magnitude, each value becomes the nearest code value. On
-    the CPU bitsandbytes takes -1.0 as the first value of the 8-bit code, on CUDA -0.9929688.
+    Each block is divided by its largest magnitude, each value becomes the nearest code value. For
+    the 8-bit absmax bitsandbytes looks that up on the CPU in a table of 65,536 equal cells, so there
+    it is the value nearest to the cell's centre; on CUDA it searches the code itself.
 
     Raises:
         ValueError: N K is no multiple of `blocksize`, or that is not a power of two from 32.
@@ -79,11 +80,17 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
         return Nf4Weight(packed, shape, code, absmax, blocksize)
     offset = absmax.mean()
     absmax_code = dynamic_code().to(weight.device)
-    if weight.device.type == "cpu":
-        absmax_code[0] = -1.0
     indices, nested = _quantise_absmax(absmax - offset, absmax_code)
     return Nf4Weight(
-        packed, shape, code, indices, blocksize, absmax_code, nested, NESTED_BLOCKSIZE, float(offset)
+        packed,
+        shape,
+        code,
+        indices,
+        blocksize,
+        absmax_code,
+        nested,
+        NESTED_BLOCKSIZE,
+        float(offset),
     )
 
 
@@ -119,9 +126,8 @@ def _quantise_absmax(values: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
     blocks = padded.view(-1, NESTED_BLOCKSIZE)
     absmax = blocks.abs().amax(-1)
     scaled = (blocks * (1.0 / absmax)[:, None]).view(-1)[:count].clamp(-1.0, 1.0)
-    right = torch.searchsorted(code, scaled).clamp(max=code.numel() - 1)
-    left = (right - 1).clamp(min=0)
-    nearer = (code[right] - scaled).abs() < (scaled - code[left]).abs()
-    indices = torch.where(nearer | (right == 0), right, left)
+    if values.device.type == "cpu":
+        scaled = ((scaled + 1) * 32767.5 + 0.5).to(torch.int32) / 32767.5 - 1
+    indices = torch.bucketize(scaled, (code[:-1] + code[1:]) / 2)
     indices = torch.where(scaled.isnan(), torch.zeros_like(indices), indices)
     return indices.to(torch.uint8), absmax
