@@ -53,21 +53,21 @@ def _margin_kernel(
         tl.store(p_outs, value.to(p_out.dtype.element_ty), mask=m_out)
     else:
         o_k = (i - programs_b) * BLOCK_K + tl.arange(0, BLOCK_K)
-        value = tl.zeros((BLOCK_C, BLOCK_K), dtype=tl.float32)
         m_k = o_k < K
-        for g in tl.static_range(COUNT):
-            if g == 0:
-                p_a, first, rank = p_a0, first0, rank0
-            elif g == 1:
-                p_a, first, rank = p_a1, first1, rank1
+        a = tl.zeros((BLOCK_C, BLOCK_K), dtype=tl.float32)
+        for t in tl.static_range(COUNT):
+            if t == 0:
+                p_a, begin, r = p_a0, first0, rank0
+            elif t == 1:
+                p_a, begin, r = p_a1, first1, rank1
             else:
-                p_a, first, rank = p_a2, first2, rank2
-            m_c = (o_c >= first) & (o_c < first + rank)
-            p_as = p_a + (o_c - first)[:, None].to(tl.int64) * K + o_k[None, :]
-            value += tl.load(p_as, mask=m_c[:, None] & m_k[None, :], other=0.0).to(tl.float32)
-        p_outs = p_out + (N + o_c)[:, None].to(tl.int64) * s_out + o_k[None, :]
-        m_out = (o_c < pad)[:, None] & m_k[None, :]
-        tl.store(p_outs, value.to(p_out.dtype.element_ty), mask=m_out)
+                p_a, begin, r = p_a2, first2, rank2
+            m_a = ((o_c >= begin) & (o_c < begin + r))[:, None] & m_k[None, :]
+            p_as = p_a + (o_c - begin)[:, None].to(tl.int64) * K + o_k[None, :]
+            a += tl.load(p_as, mask=m_a, other=0.0).to(tl.float32)
+        p_rows = p_out + (N + o_c)[:, None].to(tl.int64) * s_out + o_k[None, :]
+        m_rows = (o_c < pad)[:, None] & m_k[None, :]
+        tl.store(p_rows, a.to(p_out.dtype.element_ty), mask=m_rows)
 
 
 def folded(group: LoraGroup, dtype: torch.dtype, device: torch.device, buffer: Tensor | None) -> Tensor:
