@@ -5,34 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import triton.language as tl
 from aot import Job
 
 from ftlab_kernels import tuning
 from ftlab_kernels.attention_config import padded, shape_class
 
-DTYPES = {
-    70: ("fp16", "fp32"), 75: ("fp16", "fp32"), 80: ("bf16", "fp32"), 86: ("bf16", "fp32"),
-    89: ("bf16", "fp32"), 90: ("bf16", "fp32"),
-}  # fmt: skip
 CASES = (  # head dim, window, soft-cap, prefix
     (64, 0, False, False),
-    (80, 0, False, False),
     (96, 0, False, False),
-    (128, 0, False, True),
     (128, 4096, True, True),
     (256, 4096, True, False),
 )
+WIDE = CASES[2]  # compiled for fp32 too
+MOST_SPILLS = 512  # bytes, 16-bit operands up to head dim 128; fp32 is for tests and spills more
 _TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _FP32 = ("p_lse", "p_delta")
 
 
 def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
-    """Every case and dtype of one kernel for one capability."""
-    return [
-        _job(op, kernel, capability, dtype, *case)
-        for case in CASES
-        for dtype in DTYPES[capability]
-    ]
+    """Every case of one kernel for one capability, in the 16-bit type that it has, one in fp32."""
+    narrow = "bf16" if capability >= 80 else "fp16"
+    listed = [_job(op, kernel, capability, narrow, *case) for case in CASES]
+    return [*listed, _job(op, kernel, capability, "fp32", *WIDE)]
+
+
+def spills_much(job: Job, spills: int) -> bool:
+    """Whether a 16-bit kernel of a usual head dim keeps too much outside registers."""
+    return job.constexprs["D"] <= 128 and job.signature["p_q"] != "*fp32" and spills > MOST_SPILLS
 
 
 def _job(
@@ -41,8 +41,6 @@ def _job(
 ) -> Job:  # fmt: skip
     config = dict(tuning.lookup(op, shape_class(head_dim, _TORCH[dtype]), capability))
     options = {name: config.pop(name) for name in ("num_warps", "num_stages")}
-    import triton.language as tl
-
     describable = padded(head_dim) == head_dim and hasattr(tl, "make_tensor_descriptor")
     constexprs = {
         "H": 8, "GROUP": 4, "D": head_dim, "BLOCK_D": padded(head_dim), "WINDOW": window,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ftlab_kernels.reference.attention import Layout, attention, layout
+from ftlab_kernels.reference.attention import Layout, attention, layout, padded
 from ftlab_kernels.reference.block_attention import BLOCK
 
 PACKS = {
@@ -87,15 +87,25 @@ def test_half_precision_is_rounded_once() -> None:
     torch.testing.assert_close(ours.double(), truth, rtol=2**-8, atol=2**-9)
 
 
-def test_layout_pads_little_and_covers_every_token() -> None:
+def test_padding_is_little_and_covers_every_token() -> None:
     lengths = [100, 4, 70, 300, 64, 99, 1]
-    plan = layout([0, *torch.tensor(lengths).cumsum(0).tolist()])
-    assert plan.places is not None
+    plan = padded(layout([0, *torch.tensor(lengths).cumsum(0).tolist()]))
+    (places,) = plan.places
     assert plan.tokens is not None
-    assert plan.longest == 300
     assert plan.groups == ((1, 300), (2, 100), (2, 70), (2, 4))
-    assert torch.equal(plan.tokens[plan.places], torch.arange(sum(lengths)))
+    assert torch.equal(plan.tokens[places], torch.arange(sum(lengths)))
     assert int((plan.tokens == sum(lengths)).sum()) == len(plan.tokens) - sum(lengths)
+
+
+def test_a_prompt_is_repeated_before_each_continuation() -> None:
+    plan = padded(layout([0, 4, 6, 9, 12], prefix=[-1, 0, 0, -1]))
+    assert plan.tokens is not None
+    assert plan.groups == ((3, 7),)
+    rows = plan.tokens.view(3, 7).tolist()
+    assert rows == [[0, 1, 2, 3, 6, 7, 8], [0, 1, 2, 3, 4, 5, 12], [9, 10, 11, 12, 12, 12, 12]]
+    first, second = plan.places
+    assert second.tolist() == [7, 8, 9, 10, *[21] * 8]
+    assert torch.equal(plan.tokens[first], torch.arange(12))
 
 
 def test_layout_is_taken_instead_of_boundaries() -> None:
