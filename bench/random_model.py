@@ -1,4 +1,4 @@
-"""Random-weight Llama models of true shapes, made on the GPU layer by layer: no download, no host copy.
+"""Random-weight Llama models of true shapes, made on the GPU layer by layer: nothing downloaded.
 
 Values are a function of (seed, name), so every side of a comparison measures the same model.
 """

@@ -23,9 +23,9 @@ from ftlab.models.rng import StepRng
 from ftlab.models.rope import tables
 from ftlab.models.spec import DecoderSpec
 from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, Schedule, uniform
-from ftlab_kernels.reference.attention import Layout, layout
 from ftlab_kernels.linear_cross_entropy import linear_cross_entropy
 from ftlab_kernels.linear_logprob import linear_logprob
+from ftlab_kernels.reference.attention import Layout, layout
 
 __all__ = ["Decoder", "StepRng"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ftlab.errors import EnvironmentUnfit
-from ftlab_kernels.reference.frozen_linear import FrozenWeight
 from ftlab_kernels import dispatch
+from ftlab_kernels.reference.frozen_linear import FrozenWeight
 from ftlab_kernels.reference.int8 import Int8Weight
 from ftlab_kernels.reference.nf4 import Nf4Weight
 

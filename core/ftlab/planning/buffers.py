@@ -1,7 +1,7 @@
 """Bytes of every tensor that the fused engine holds during a step, from shapes alone.
 
-T tokens of a micro-batch, b bytes of the compute dtype. Names are those of `models.fused`: items lie
-between the passes, scratch is shared by all layers of one pass.
+T tokens of a micro-batch, b bytes of the compute dtype. Names are those of `models.fused`: items
+lie between the passes, scratch is shared by all layers of one pass.
 """
 
 from __future__ import annotations

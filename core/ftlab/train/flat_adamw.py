@@ -28,14 +28,12 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]
 
     def __init__(self, params: Any, **settings: Any) -> None:
         super().__init__(params, **settings)
+        self.check_overrides()
         self.flats = [flat for group in self.param_groups if (flat := _flat(self, group))]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One update of every parameter that has a gradient."""
-        if not self.initialized:
-            self.check_overrides()
-            self.initialized = True
         together = {id(p) for flat in self.flats if flat.update() for p in flat.parameters}
         for index, group in enumerate(self.param_groups):
             for number, parameter in enumerate(group["params"]):
@@ -53,7 +51,7 @@ class _Flat:
         self.owner, self.group, self.parameters = owner, group, chosen
         self.sizes = [parameter.numel() for parameter in chosen]
         self.weights = torch.empty(sum(self.sizes), device=chosen[0].device)
-        for parameter, place in zip(chosen, self.weights.split(self.sizes), strict=True):
+        for parameter, place in zip(chosen, torch.split(self.weights, self.sizes), strict=True):
             place.copy_(parameter.detach().reshape(-1))
             parameter.data = place.view(parameter.shape)
         self.states: dict[str, Tensor] = {}
@@ -106,7 +104,7 @@ class _Flat:
             sizes, dtype = (blocks, torch.float32) if wide else (self.sizes, torch.uint8)
             joint = torch.zeros(sum(sizes), dtype=dtype, device=device)
             self.states[name] = joint
-            parts = joint.split(sizes)
+            parts = torch.split(joint, sizes)
             self.views[name] = [
                 part if wide else part.view(parameter.shape)
                 for part, parameter in zip(parts, self.parameters, strict=True)

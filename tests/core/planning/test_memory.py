@@ -1,4 +1,4 @@
-"""The chosen schedule fits, is no slower with more memory, and never repeats what needs no repeat."""
+"""The chosen schedule fits, and is no slower with more memory."""
 
 from __future__ import annotations
 

@@ -110,10 +110,12 @@ class Layer:
 def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Layer:
     """A block's parameters in groups; `adapter` False takes the base model's."""
     spec = block.spec
-    names = [("qkv_proj",)] if spec.fused_qkv else [("q_proj", "k_proj", "v_proj")]
-    names += [("o_proj",)]
-    names += [("gate_up_proj",)] if spec.fused_gate_up else [("gate_proj", "up_proj")]
-    names += [("down_proj",)]
+    names: list[tuple[str, ...]] = [
+        ("qkv_proj",) if spec.fused_qkv else ("q_proj", "k_proj", "v_proj"),
+        ("o_proj",),
+        ("gate_up_proj",) if spec.fused_gate_up else ("gate_proj", "up_proj"),
+        ("down_proj",),
+    ]
     shapes = spec.layer_linears()
     arenas = ("wide", "narrow", "wide", "narrow")
     groups: list[Group] = []

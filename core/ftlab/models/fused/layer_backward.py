@@ -86,10 +86,7 @@ def _attention_slopes(
 ) -> None:
     """dq, dk, dv of the projected values into d_qkv [T, Q + 2 K]."""
     sizes, stats = layer.sizes, run.storage.small[layer.index].stats
-    heads = d_qkv.unflatten(1, (-1, sizes.head_dim))
-    dq = heads[:, : sizes.heads]
-    dk = heads[:, sizes.heads : sizes.heads + sizes.kv_heads]
-    dv = heads[:, sizes.heads + sizes.kv_heads :]
+    dq, dk, dv = ahead.split_heads(layer, d_qkv)
     run.attention[layer.window].backward(
         slope.view(run.tokens, sizes.heads, sizes.head_dim), *ahead.rotated(run, layer, qkv),
         ahead.heads_of(layer, attended), stats["lse"], run.plan, scale=run.scale,

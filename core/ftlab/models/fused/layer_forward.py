@@ -170,7 +170,12 @@ def attend(run: Run, layer: Layer, qkv: Tensor) -> Tensor:
 def heads_of(layer: Layer, attended: Tensor) -> Tensor:
     """[T, Hq, D] view of what lies in the first columns."""
     sizes = layer.sizes
-    return attended[:, : sizes.query].unflatten(1, (sizes.heads, sizes.head_dim))
+    return as_heads(attended[:, : sizes.query], sizes.head_dim)
+
+
+def as_heads(x: Tensor, head_dim: int) -> Tensor:
+    """[T, heads, D] view of [T, heads D], whatever the row stride."""
+    return x.view(x.shape[0], -1, head_dim)
 
 
 def output(run: Run, layer: Layer, attended: Tensor, *, fresh: bool) -> Tensor:

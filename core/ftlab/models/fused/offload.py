@@ -35,7 +35,7 @@ class Offload:
 
     def __post_init__(self) -> None:
         if self.device.type == "cuda":
-            self.stream = torch.cuda.Stream(self.device)
+            self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def begin(self) -> None:
         """Forget the device slots of an earlier pass; host memory stays."""
@@ -109,6 +109,6 @@ class Offload:
 
 
 def _now() -> Any:
-    event = torch.cuda.Event()
+    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return event

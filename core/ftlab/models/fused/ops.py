@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +53,6 @@ def ops_for(device: torch.device, dtype: torch.dtype, activation: str) -> Ops:
 
 def _module(name: str) -> Any:
     """The kernels of one operator; imported late, because they need triton."""
-    if importlib.util.find_spec(f"ftlab_kernels.{name}") is None:
-        return plain
     return importlib.import_module(f"ftlab_kernels.{name}")
 
 

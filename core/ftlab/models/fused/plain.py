@@ -5,13 +5,15 @@ Statistics in fp32 (fp64 for fp64), results rounded once. Formulas are those of 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ftlab_kernels.reference.rms_norm import rms_norm
+
+_ATEN: Any = torch.ops.aten  # type: ignore[attr-defined]  # missing in torch's own stubs
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -176,7 +178,7 @@ def geglu_backward(
     g, u, dy = (x.to(_wide(x)) for x in (gate, up, grad))
     made = geglu_forward(gate, up, approximate=approximate)
     gelu = F.gelu(g, approximate=approximate)
-    slope = torch.ops.aten.gelu_backward(dy * u, g, approximate=approximate)
+    slope = _ATEN.gelu_backward(dy * u, g, approximate=approximate)
     d_gate.copy_(slope)
     d_up.copy_(dy * gelu)
     y.copy_(made)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ftlab.models.layers import Weight
 
 # Products of 16-bit matrices that are never rounded to 16 bits; on the GPU, in torch 2.8 and later.
-_WIDE_PRODUCT = hasattr(torch.ops.aten.mm, "dtype")
+_ATEN: Any = torch.ops.aten  # type: ignore[attr-defined]  # missing in torch's own stubs
+_WIDE_PRODUCT = hasattr(_ATEN.mm, "dtype")
 
 
 def wide_product(left: Tensor, right: Tensor) -> Tensor:
@@ -16,7 +19,8 @@ def wide_product(left: Tensor, right: Tensor) -> Tensor:
     if left.dtype in (torch.float32, torch.float64):
         return left @ right
     if _WIDE_PRODUCT and left.is_cuda:
-        return torch.mm(left, right, out_dtype=torch.float32)
+        wide: Tensor = _ATEN.mm.dtype(left, right, torch.float32)
+        return wide
     return (left @ right).float()
 
 

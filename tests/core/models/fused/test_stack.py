@@ -116,9 +116,13 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True, "r": 4},
     "dropout": {"lora_dropout": 0.3},
     "dora": {"use_dora": True},
-    "dora-dropout": {"use_dora": True, "lora_dropout": 0.3, "target_modules": ["k_proj", "down_proj"]},
+    "dora-dropout": {
+        "use_dora": True, "lora_dropout": 0.3, "target_modules": ["k_proj", "down_proj"],
+    },
     "norms-and-tables": {"modules_to_save": ["embed_tokens", "lm_head", "input_layernorm", "norm"]},
-    "a-whole-projection": {"target_modules": ["q_proj"], "modules_to_save": ["down_proj", "k_proj"]},
+    "a-whole-projection": {
+        "target_modules": ["q_proj"], "modules_to_save": ["down_proj", "k_proj"],
+    },
 }  # fmt: skip
 
 
