@@ -178,9 +178,7 @@ def project(
     return out
 
 
-def grad_a_parts(
-    v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None = None
-) -> Tensor:
+def grad_a_parts(v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None = None) -> Tensor:
     """dA as fp32 [splits, width, K], to be summed over the splits in order (`lora_sum`).
 
     Args:

@@ -70,7 +70,9 @@ def _margin_kernel(
         tl.store(p_rows, a.to(p_out.dtype.element_ty), mask=m_rows)
 
 
-def folded(group: LoraGroup, dtype: torch.dtype, device: torch.device, buffer: Tensor | None) -> Tensor:
+def folded(
+    group: LoraGroup, dtype: torch.dtype, device: torch.device, buffer: Tensor | None
+) -> Tensor:
     """The buffer [N + P, K + P] of a group: its own, or `buffer` (any shape) filled anew."""
     held = group.folded
     if held is None:
@@ -128,7 +130,9 @@ def _write_margins(group: LoraGroup, buffer: Tensor) -> None:
     for target, linear in enumerate(group.linears):
         rows, place = group.part(target), columns.of(target)
         if linear.adapter is not None:
-            buffer[rows, K + place.start : K + place.stop] = linear.adapter.b * linear.adapter.scaling
+            buffer[rows, K + place.start : K + place.stop] = (
+                linear.adapter.b * linear.adapter.scaling
+            )
             buffer[N + place.start : N + place.stop, :K] = linear.adapter.a
         if linear.bias is not None and columns.ones >= 0:
             buffer[rows, K + columns.ones] = linear.bias.to(buffer.dtype)

@@ -98,9 +98,7 @@ def lora_forward(
         torch.mm(x, weight.t(), out=out)
         return out, SavedLora(x[:, K:])
     wide = _widened(x, K, group.pad)
-    u = lora_down.project(
-        wide[:, :K], weight[N:, :K], group.columns, seeds=seeds, out=wide[:, K:]
-    )
+    u = lora_down.project(wide[:, :K], weight[N:, :K], group.columns, seeds=seeds, out=wide[:, K:])
     if group.dora:
         product = torch.empty((len(x), N), dtype=x.dtype, device=x.device)
         norm, ratio = dora.norm_and_ratio(group, weight)
@@ -152,7 +150,7 @@ def lora_backward(
         assert saved.ratio is not None
         assert saved.norm is not None
         dora.magnitude_grads(wide[:, :N], saved.product, saved.norm, group, grads, accumulate)
-        if dropping and dx is not None:
+        if dropping and seeds is not None and dx is not None:
             # dx's part that no ratio scales; the rest follows with the scaled gradient.
             dora.unscaled(wide[:, :N], weight, group, saved.ratio, seeds, dx=dx)
         wide[:, :N].mul_(saved.ratio.to(x.dtype))
@@ -166,8 +164,8 @@ def lora_backward(
         lora_down.add_masked(dx, v, weight[N:, :K], columns, seeds)  # type: ignore[arg-type]
     grad_a = lora_down.grad_a_parts(v, x[:, :K], columns, seeds=seeds)
     ones, scales = [1.0] * len(grads), _scales(group)
-    sum_parts(grad_a, [g and g.a for g in grads], columns.firsts, ones, accumulate=accumulate)
-    sum_parts(grad_b, [g and g.b for g in grads], group.rows[:-1], scales, accumulate=accumulate)
+    sum_parts(grad_a, [None if g is None else g.a for g in grads], columns.firsts, ones, accumulate=accumulate)
+    sum_parts(grad_b, [None if g is None else g.b for g in grads], group.rows[:-1], scales, accumulate=accumulate)
     return dx, grads
 
 

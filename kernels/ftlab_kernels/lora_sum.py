@@ -1,6 +1,6 @@
 """The gradients of LoRA from their parts: fp32 sums in a fixed order, set or accumulated.
 
-    out_g [+]= scale_g sum_s part[s, rows of g, columns of g]        for every target g
+out_g [+]= scale_g sum_s part[s, rows of g, columns of g]        for every target g
 """
 
 from collections.abc import Sequence

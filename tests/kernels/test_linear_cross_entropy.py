@@ -22,7 +22,10 @@ TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 def _example(T: int, V: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    hidden, weight = torch.randn(T, 40, generator=generator), torch.randn(V, 40, generator=generator)
+    hidden, weight = (
+        torch.randn(T, 40, generator=generator),
+        torch.randn(V, 40, generator=generator),
+    )
     labels = torch.randint(V, (T,), generator=generator)
     labels[::4] = -100
     labels[1] = V - 1
@@ -126,7 +129,12 @@ def test_compiles_for_every_card() -> None:
     for capability in CAPABILITIES:
         config = dict(tuning.lookup("linear_cross_entropy", "*", capability))
         warps, stages = config.pop("num_warps"), config.pop("num_stages")
-        signature = {"p_z": "*bf16" if capability >= 80 else "*fp16", **pointers, **numbers, **floats}
+        signature = {
+            "p_z": "*bf16" if capability >= 80 else "*fp16",
+            **pointers,
+            **numbers,
+            **floats,
+        }
         flags = dict.fromkeys(["SOFTCAP", "SMOOTHING", "LOSS", "SLOPE", "GRAD"], True)
         jobs.append(
             Job(op._rows_kernel, signature, {**flags, **config}, capability, warps, stages,

@@ -34,9 +34,7 @@ def test_nothing_needs_no_room() -> None:
 @pytest.mark.parametrize(
     ("ranks", "drops"), [((1,) * 4, (0.0,) * 4), ((-1,), (0.0,)), ((4,), (1.0,)), ((), ())]
 )
-def test_impossible_groups_are_refused(
-    ranks: tuple[int, ...], drops: tuple[float, ...]
-) -> None:
+def test_impossible_groups_are_refused(ranks: tuple[int, ...], drops: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         columns(ranks, drops, False)
 

@@ -1,7 +1,5 @@
 """philox inside kernels draws the reference's bits, at counters beyond 2^31 too."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import triton
@@ -16,9 +14,6 @@ def _kernel(p_out, p_seed, start, p, BLOCK: tl.constexpr):
     o = tl.arange(0, BLOCK)
     kept = keep_mask(tl.load(p_seed), start + o.to(tl.int64), p)
     tl.store(p_out + o, kept.to(tl.int32))
-
-
-_kernel.__annotations__["BLOCK"] = tl.constexpr  # text, because annotations are not evaluated here
 
 
 @pytest.mark.usefixtures("interpret")
