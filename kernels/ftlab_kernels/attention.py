@@ -1,4 +1,4 @@
-"""Causal attention over segments of many lengths laid end to end, differentiable, every bit repeatable.
+"""Causal attention over segments of many lengths laid end to end; every bit repeats.
 
     s = scale q k^T  (soft-capped: c tanh(s / c)),  o = softmax(s where 0 <= i - j < window) v
 

@@ -33,10 +33,11 @@ def facts(
     Raises ValueError for tensors that do not fit the layout or each other, or a scale below 0.
     """
     T, H, D = q.shape
-    if T != layout.tokens or H % k.shape[1] or not 0 < D <= MAX_HEAD_DIM or scale <= 0:
+    if layout.tokens != T or H % k.shape[1] or not 0 < D <= MAX_HEAD_DIM or scale <= 0:
         raise ValueError(
-            f"q {list(q.shape)}, k {list(k.shape)}, a layout of {layout.tokens} tokens, scale "
-            f"{scale}: T must agree, heads divide, head_dim be at most {MAX_HEAD_DIM}, scale above 0"
+            f"q {list(q.shape)}, k {list(k.shape)}, {layout.tokens} tokens in the layout, scale "
+            f"{scale}: T must agree, heads divide, head_dim be at most {MAX_HEAD_DIM}, and "
+            "scale above 0"
         )
     if any(x.stride(2) != 1 for x in (q, k, *others)):
         raise ValueError("the last stride of attention's tensors must be 1")

@@ -1,6 +1,7 @@
 """Forward kernel of attention: one program per tile of queries and head, online softmax.
 
-    s = scale q k^T  (soft-capped: c tanh(s / c)),  lse = log sum_j exp(s_j),  o = sum_j exp(s_j - lse) v_j
+    s = scale q k^T  (soft-capped: c tanh(s / c))
+    lse = log sum_j exp(s_j),  o = sum_j exp(s_j - lse) v_j
 
 Over the shared prefix first, then the span itself: whole blocks without a mask, then the diagonal.
 Exponentials are powers of two with the scale folded in. Dao 2023, "FlashAttention-2".
@@ -13,7 +14,20 @@ from torch import Tensor
 
 from ftlab_kernels import attention_config
 from ftlab_kernels.attention_layout import Layout
-from ftlab_kernels.attention_tile import HIDDEN, LN2, LOG2E, load_rows, product, rows_of, scores, tanh, visible
+from ftlab_kernels.attention_tile import (
+    HIDDEN,
+    LN2,
+    LOG2E,
+    load_rows,
+    product,
+    rows_of,
+    scores,
+    tanh,
+    visible,
+)
+
+# One line an argument would hide the kernel's order.
+# fmt: off
 
 
 @triton.jit
@@ -29,7 +43,8 @@ def _step(acc, m_i, l_i, q, x_k, x_v, i_row, i_end, i_head, o_query, i_key, s_kt
     else:
         factor = scale * LOG2E
     if MASK or WINDOW > 0:
-        seen = visible(o_query[:, None], (i_key + o_n)[None, :], (i_row + o_n)[None, :], i_end, WINDOW)
+        o_key, o_row = (i_key + o_n)[None, :], (i_row + o_n)[None, :]
+        seen = visible(o_query[:, None], o_key, o_row, i_end, WINDOW)
         s = tl.where(seen, s, HIDDEN)
     m_new = tl.maximum(m_i, tl.max(s, 1) * factor)
     p = tl.exp2(s * factor - m_new[:, None])
@@ -104,6 +119,8 @@ def _forward_kernel(
     p_out = p_o + i_first.to(tl.int64) * s_ot + i_head.to(tl.int64) * s_oh
     out = (acc / l_i[:, None]).to(p_o.dtype.element_ty)
     tl.store(p_out + o_m[:, None] * s_ot + o_d[None, :], out, mask=m_m[:, None] & (o_d[None, :] < D))
+
+# fmt: on
 
 
 def attention_forward(

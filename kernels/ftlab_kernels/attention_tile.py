@@ -1,7 +1,10 @@
-"""What attention's kernels share on the device: loading rows, scores of a tile, its visible pairs."""
+"""What attention's kernels share on the device: rows, products, and the visible pairs of a tile."""
 
 import triton
 import triton.language as tl
+
+# One line an argument would hide the kernel's order.
+# fmt: off
 
 HIDDEN = tl.constexpr(-1.0e30)  # finite: a row whose first block is hidden must not become NaN
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -38,13 +41,13 @@ def load_rows(x, i_row, i_end, i_head, s_row, s_head, o_r, o_d, D: tl.constexpr,
         p = x + (i_row.to(tl.int64) * s_row + i_head.to(tl.int64) * s_head)
         p = p + (o_r[:, None] * s_row + o_d[None, :])
         if FULL:
-            if D == o_d.shape[0]:
+            if o_d.shape[0] == D:
                 return tl.load(p)
             else:
                 return tl.load(p, mask=o_d[None, :] < D, other=0.0)
         else:
             m = ((i_row + o_r) < i_end)[:, None]
-            if D == o_d.shape[0]:
+            if o_d.shape[0] == D:
                 return tl.load(p, mask=m, other=0.0)
             else:
                 return tl.load(p, mask=m & (o_d[None, :] < D), other=0.0)
@@ -52,7 +55,7 @@ def load_rows(x, i_row, i_end, i_head, s_row, s_head, o_r, o_d, D: tl.constexpr,
 
 @triton.jit
 def product(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b in fp32. The interpreter multiplies bf16 by its bits, so it gets "wide" operands."""
+    """acc + a b in fp32. The interpreter multiplies bf16 by its bits, so it is given "wide" ones."""
     if PRECISION == "wide":
         return acc + tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     elif PRECISION == "ieee":

@@ -43,7 +43,11 @@ def _check(
     expected = truth(q, k, v, grad, plan, 0.3, window, softcap)
     for key, ours in zip(NAMES, (out, *grads), strict=True):
         torch.testing.assert_close(
-            ours.double(), expected[key], rtol=1e-5, atol=5e-6, msg=lambda text, k=key: f"{k}: {text}"
+            ours.double(),
+            expected[key],
+            rtol=1e-5,
+            atol=5e-6,
+            msg=lambda text, k=key: f"{k}: {text}",
         )
 
 

@@ -43,4 +43,6 @@ def test_what_a_descriptor_can_stand_for() -> None:
     assert describable([fused[:, :2], fused[:, 2:]]) is possible
     assert not describable([torch.zeros(10, 2, 80, dtype=torch.bfloat16)])  # columns beyond a head
     assert not describable([torch.zeros(10, 2, 65, dtype=torch.bfloat16)[..., 1:]])  # alignment
-    assert not describable([fused.flatten()[:-6].view(-1)[: 9 * 390].view(9, 390)[:, 4:68][:, None]])
+    assert not describable(
+        [fused.flatten()[:-6].view(-1)[: 9 * 390].view(9, 390)[:, 4:68][:, None]]
+    )
