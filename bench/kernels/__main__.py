@@ -20,7 +20,7 @@ BARE = {"__main__", "timing", "peers"}
 
 
 def main() -> int:
-    """Print the table; the exit code is 3 without a GPU, 1 when an operator could not be measured."""
+    """Print the table; exit code 3 without a GPU, 1 when an operator cannot be measured."""
     names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in BARE)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"of: {', '.join(names)}")
@@ -39,7 +39,8 @@ def main() -> int:
         sys.stdout = sys.stderr
     bench = Bench()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; "
-          f"ceilings: copy {bench.copy_gbs:.0f} GB/s, matmul {bench.matmul_tflops:.0f} TFLOP/s")  # fmt: skip
+          "ceilings: "
+          f"copy {bench.copy_gbs:.0f} GB/s, matmul {bench.matmul_tflops:.0f} TFLOP/s")  # fmt: skip
     print(HEADER)
     failed = []
     for name in args.ops or names:

@@ -1,4 +1,4 @@
-"""RMSNorm with the residual addition: forward, and backward without the weight's gradient (LoRA)."""
+"""RMSNorm with the residual addition: forward, and backward for LoRA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How operators are measured: CUDA events, inputs that the caches have forgotten, ceilings, a table.
+"""How operators are measured: CUDA events, inputs that caches have forgotten, ceilings, a table.
 
 Every candidate runs on the same tensors in the same process. A time is the median of single calls,
 each between two CUDA events, each on the next of several copies of the inputs that together exceed

@@ -1,9 +1,10 @@
 """GeGLU in Triton, forward and backward, both forms of GELU.
 
     forward    y = gelu(g) u
-    exact      gelu(g) = g P,  P = (1 + erf(g / sqrt 2)) / 2,      gelu'(g) = P + g exp(-g^2 / 2) / sqrt(2 pi)
-    tanh       gelu(g) = g (1 + t) / 2,  t = tanh(a (g + b g^3)),  gelu'(g) = (1 + t) / 2
-                                                                     + g (1 - t^2) a (1 + 3 b g^2) / 2
+    exact      gelu(g) = g P,  P = (1 + erf(g / sqrt 2)) / 2,
+               gelu'(g) = P + g exp(-g^2 / 2) / sqrt(2 pi)
+    tanh       gelu(g) = g (1 + t) / 2,  t = tanh(a (g + b g^3)),
+               gelu'(g) = (1 + t) / 2 + g (1 - t^2) a (1 + 3 b g^2) / 2
     backward   dg = dy u gelu'(g),  du = dy gelu(g);   a = sqrt(2 / pi), b = 0.044715
 
 Everything in fp32, rounded once. Hendrycks and Gimpel 2016; Shazeer 2020.

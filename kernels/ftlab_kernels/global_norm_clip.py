@@ -2,7 +2,7 @@
 
     n = sqrt(sum of all g^2),  g = g min(1, max_norm / (n + 1e-6))
 
-A table of addresses and sizes is made on the host once for a list of gradients. Each program squares
+A table of addresses and sizes is made on the host once for a list of gradients. A program squares
 and sums one block of one gradient; one program adds those sums in their order; each scales a block.
 No atomics, no wait for the device. The norm in fp32; NaN or infinity in any gradient shows in it.
 """
@@ -84,7 +84,7 @@ def scale_kernel(
 
 
 class Table:
-    """Where gradients of one dtype lie, on the device: addresses, sizes, each one's first program."""
+    """Where gradients of one dtype lie, on the device: addresses, sizes, first programs."""
 
     def __init__(self, grads: Sequence[Tensor], block: int) -> None:
         device = grads[0].device

@@ -4,7 +4,7 @@
     backward   dx = r (w dy - mean(w dy) - z mean(w dy z)) + grad_residual,
                dw = sum over rows of dy z,  db = sum over rows of dy
 
-Statistics, products and gradients in fp32, y rounded once. dw and db are summed in an order that the
+Statistics, products and gradients in fp32, y rounded once. dw and db are summed in an order that
 shapes alone fix. Saved for backward: h, mean and r. Ba, Kiros and Hinton 2016.
 """
 
@@ -109,9 +109,10 @@ def layer_norm_forward(
         h = torch.empty_like(y) if residual_out is None else residual_out
     config = tuning.lookup("layer_norm", f"forward_{width(H)}", tuning.capability(x))
     layer_norm_forward_kernel[(-(-T // config["ROWS"]),)](
-        x, x if residual is None else residual, weight, weight if bias is None else bias, y, h, mean,
-        rstd, T, row_stride(x), 0 if residual is None else row_stride(residual), row_stride(y),
-        row_stride(h), eps, BIAS=bias is not None, RESIDUAL=residual is not None, H=H,
+        x, x if residual is None else residual, weight, weight if bias is None else bias, y, h,
+        mean, rstd, T, row_stride(x), 0 if residual is None else row_stride(residual),
+        row_stride(y), row_stride(h), eps, BIAS=bias is not None,
+        RESIDUAL=residual is not None, H=H,
         BLOCK=width(H), **config,
     )  # fmt: skip
     return y, h, mean, rstd

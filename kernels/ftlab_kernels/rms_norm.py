@@ -1,10 +1,12 @@
 """RMSNorm in Triton, forward and backward, with the residual addition inside.
 
     forward    h = x + residual,  r = 1 / sqrt(mean(h^2) + eps),  y = h r w,  w = offset + weight
-    backward   dx = r (w dy - h r mean(w dy h r)) + grad_residual,  dweight = sum over rows of dy h r
+    backward   dx = r (w dy - h r mean(w dy h r)) + grad_residual,
+               dweight = sum over rows of dy h r
 
-Statistics and gradients in fp32; h and y are rounded as the reference rounds them. dweight is summed
-in an order that the shapes alone fix: each program over its own run of rows, then over programs.
+Statistics and gradients in fp32; h and y are rounded as the reference rounds them. dweight is
+summed in an order that the shapes alone fix: programs over runs of rows, then
+over programs.
 Saved for backward: h, and r in fp32. Zhang and Sennrich 2019.
 """
 
@@ -115,9 +117,10 @@ def rms_norm_forward(
     config = tuning.lookup("rms_norm", f"forward_{width(H)}", tuning.capability(x))
     rms_norm_forward_kernel[(-(-T // config["ROWS"]),)](
         x, x if residual is None else residual, weight, y, h, rstd, T,
-        row_stride(x), 0 if residual is None else row_stride(residual), row_stride(y), row_stride(h),
-        eps, OFFSET=float(offset), WEIGHT_FP32=weight_fp32, RESIDUAL=residual is not None, H=H,
-        BLOCK=width(H), **config,
+        row_stride(x), 0 if residual is None else row_stride(residual), row_stride(y),
+        row_stride(h), eps, OFFSET=float(offset), WEIGHT_FP32=weight_fp32,
+        RESIDUAL=residual is not None,
+        H=H, BLOCK=width(H), **config,
     )  # fmt: skip
     return y, h, rstd
 

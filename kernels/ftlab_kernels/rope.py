@@ -3,9 +3,10 @@
     forward    z = x r w where normed, else x;  [y1, y2] = [z1 cos - z2 sin, z2 cos + z1 sin]
     backward   the same with -sin; then through the norm: dx = r (w dz - x r mean(w dz x r))
 
-x1, x2 are the halves of the R leading features; the rest passes through. Everything in fp32, rounded
-once (the norm's output is rounded before it is rotated, as the reference does). Weight gradients are
-partial sums in an order fixed by the shapes. Su et al. 2021; the norm as in Qwen3 and Gemma3.
+x1, x2 are the halves of the R leading features; the rest passes through. Everything in fp32,
+rounded once (the norm's output is rounded before it is rotated, as in the reference). Weight
+gradients are partial sums in an order fixed by the shapes. Su et al. 2021; the norm as
+in Qwen3 and Gemma3.
 """
 
 from typing import Any
@@ -213,8 +214,8 @@ def rope_(
 ) -> None:  # fmt: skip
     """Rotate q [T, Hq, D] and k [T, Hkv, D], any strides but the last, in place; one launch.
 
-    `cos`, `sin`: contiguous [T, R / 2], or tables [P, R / 2] that `positions` [T] indexes. `inverse`
-    turns by the negative angle: the backward, on dq and dk.
+    `cos`, `sin`: contiguous [T, R / 2], or tables [P, R / 2] that `positions` [T] indexes.
+    `inverse` turns by the negative angle: the backward, on dq and dk.
     """
     T, HQ, _ = q.shape
     HK, HALF = k.shape[1], cos.shape[-1]
@@ -231,7 +232,7 @@ def rope_norm_forward(
     eps: float, offset: float = 0.0, weight_fp32: bool = False, positions: Tensor | None = None,
     q_out: Tensor | None = None, k_out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """(q, k, rstd fp32 [T, Hq + Hkv]): each head normed, then rotated. Outputs may be the inputs."""
+    """(q, k, rstd fp32 [T, Hq + Hkv]): each head normed, then rotated; outputs may be inputs."""
     q_out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if q_out is None else q_out
     k_out = torch.empty(k.shape, dtype=k.dtype, device=k.device) if k_out is None else k_out
     T, HQ, D = q.shape
@@ -323,10 +324,10 @@ class RopeNorm(torch.autograd.Function):
         q_weight: Tensor, k_weight: Tensor, eps: float, offset: float, weight_fp32: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Save q and k as they came, and the scales."""
-        facts = {"offset": offset, "weight_fp32": weight_fp32}
+        facts: dict[str, Any] = {"offset": offset, "weight_fp32": weight_fp32}
         q_out, k_out, rstd = rope_norm_forward(
             q, k, cos, sin, q_weight, k_weight, eps=eps, positions=positions, **facts
-        )  # type: ignore[arg-type]
+        )
         ctx.save_for_backward(q, k, cos, sin, positions, q_weight, k_weight, rstd)
         ctx.facts = facts
         return q_out, k_out

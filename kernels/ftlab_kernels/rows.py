@@ -1,4 +1,4 @@
-"""Tensors seen as rows: any leading shape is T, the last axis is contiguous, rows may be strided."""
+"""Tensors seen as rows: any leading shape is T, the last axis contiguous, rows maybe strided."""
 
 from __future__ import annotations
 

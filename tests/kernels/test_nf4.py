@@ -1,4 +1,4 @@
-"""NF4's kernel: every bit as the reference, into strided buffers, for shapes that divide nothing."""
+"""NF4's kernel: every bit as the reference, strided buffers, shapes that divide nothing."""
 
 from __future__ import annotations
 

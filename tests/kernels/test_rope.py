@@ -118,7 +118,8 @@ def jobs() -> list[Job]:
             }  # fmt: skip
             strides = [f"stride_{x}_{of}" for x in "xy" for of in ("token", "head")]
             forward = {"p_x": kind, "p_y": kind, "p_weight": kind, "p_rstd": "*fp32", **table,
-                       **dict.fromkeys(strides, "i32"), "stride_rstd": "i32", "eps": "fp32"}  # fmt: skip
+                       **dict.fromkeys(strides, "i32"), "stride_rstd": "i32",
+                       "eps": "fp32"}  # fmt: skip
             made.append(
                 Job(
                     rope_norm_forward_kernel, forward, constants, capability, warps, aligned=strides

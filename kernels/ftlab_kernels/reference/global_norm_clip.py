@@ -1,4 +1,6 @@
-"""Clipping by the global norm, reference: n = sqrt(sum of all g^2), g = g min(1, max_norm / (n + 1e-6)).
+"""Clipping by the global norm, reference.
+
+    n = sqrt(sum of all g^2),  g = g min(1, max_norm / (n + 1e-6))
 
 The norm is taken in fp32 whatever the gradients' dtypes. Pascanu et al. 2013; the 1e-6 is torch's.
 """

@@ -59,8 +59,8 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
     """Quantise a weight [N, K] as bitsandbytes does on the weight's device.
 
     Each block is divided by its largest magnitude, each value becomes the nearest code value. For
-    the 8-bit absmax bitsandbytes looks that up on the CPU in a table of 65,536 equal cells, so there
-    it is the value nearest to the cell's centre; on CUDA it searches the code itself.
+    the 8-bit absmax bitsandbytes looks that up on the CPU in a table of 65,536 equal cells, so
+    there it is the value nearest to the cell's centre; on CUDA it searches the code itself.
 
     Raises:
         ValueError: N K is no multiple of `blocksize`, or that is not a power of two from 32.
@@ -72,7 +72,7 @@ def quantize_nf4(weight: Tensor, *, double_quant: bool = True, blocksize: int = 
         )
     code = torch.tensor(CODE, dtype=torch.float32, device=weight.device)
     flat = weight.detach().reshape(-1)
-    chunks = [_quantise(part, code, blocksize) for part in flat.split(CHUNK)]
+    chunks = [_quantise(part, code, blocksize) for part in torch.split(flat, CHUNK)]
     packed = torch.cat([chunk[0] for chunk in chunks]).unsqueeze(1)
     absmax = torch.cat([chunk[1] for chunk in chunks])
     shape = (weight.shape[0], weight.shape[1])
