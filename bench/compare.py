@@ -1,7 +1,7 @@
 """Training steps side by side on one GPU: this project, Unsloth, transformers + PEFT, with Liger.
 
-    make bench-compare ARGS="--case nf4 --sides ftlab unsloth"
-    make bench-compare ARGS="--case nf4 --sides ftlab --budget 6.8GiB 8GiB 12GiB"
+    python bench/compare.py --case nf4 --sides ftlab unsloth
+    python bench/compare.py --case nf4 --sides ftlab --budget 6.8GiB 8GiB 12GiB
 
 Every side runs in a process of its own (peers patch transformers), over the same random-weight
 checkpoint, adapter and tokens. Before a time is reported, each side must have gradients that are
