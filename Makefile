@@ -67,7 +67,7 @@ gpu-test: $(EQUIPPED)
 	$(PY) -m pytest -m gpu $(ARGS)
 
 bench: $(READY)
-	PYTHONPATH=core:kernels $(PY) bench/train_step.py $(ARGS)
+	PYTHONPATH=core:kernels $(PY) bench/$(if $(OPS),kernels $(OPS),train_step.py) $(ARGS)
 
 docs: $(READY)
 	PYTHONPATH=core:kernels $(PY) -m ftlab.docs docs

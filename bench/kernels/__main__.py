@@ -1,4 +1,4 @@
-"""Every operator against its peers in one run: `make bench`, or `make bench ARGS="rms_norm nf4"`.
+"""Operators beside their peers in one run: `make bench OPS=all`, or `OPS="rms_norm nf4"`.
 
 A file of this folder that defines `rows(bench)` measures one operator.
 """
@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("ops", nargs="*", metavar="OP", help=f"of: {', '.join(names)}")
     parser.add_argument("--json", action="store_true", help="one JSON object to stdout")
     args = parser.parse_args()
+    if args.ops == ["all"]:
+        args.ops = names
     unknown = set(args.ops) - set(names)
     if unknown:
         parser.error(
