@@ -6,7 +6,6 @@ The products of 16-bit factors are exact in fp32, and no chunk's sum is rounded 
 program owns a tile and goes through k in order, so that every bit repeats.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

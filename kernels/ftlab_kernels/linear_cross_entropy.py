@@ -26,7 +26,7 @@ from ftlab_kernels.reference.linear_cross_entropy import IGNORED, Head
 from ftlab_kernels.reference.linear_cross_entropy import linear_cross_entropy as reference
 from ftlab_kernels.tuning import capability, lookup
 
-BUFFER_BYTES = 1 << 28  # of one chunk's logits
+BUFFER_BYTES = 384 << 20  # of one chunk's logits: 1,536 tokens at V = 128,256
 FP16_GAIN = 2.0**14  # keeps small probabilities among fp16's normal numbers
 
 
@@ -92,7 +92,7 @@ def _rows_kernel(
 
 
 def chunk_tokens(V: int, itemsize: int) -> int:
-    """Tokens whose logits exist at one time: about 256 MiB of them, a multiple of 128."""
+    """Tokens whose logits exist at one time: at most 384 MiB of them, a multiple of 128."""
     return max(128, BUFFER_BYTES // (V * itemsize) // 128 * 128)
 
 
@@ -238,9 +238,8 @@ def linear_cross_entropy_forward_backward(
     losses = _statistics(hidden)
     lse = torch.empty_like(losses)
     d_hidden = torch.empty_like(hidden) if d_hidden is None else d_hidden
-    number = not isinstance(grad_scale, Tensor)
-    grad = None if number else grad_scale
-    gain = float(grad_scale) if number and grad_scale is not None else 1.0
+    grad = grad_scale if isinstance(grad_scale, Tensor) else None
+    gain = 1.0 if grad_scale is None or isinstance(grad_scale, Tensor) else float(grad_scale)
     # fp16 without a loss scale inside g: slopes go up before rounding and the product comes down.
     lift = FP16_GAIN if hidden.dtype == torch.float16 and grad is None and gain == 1 else 1.0
     lift = 1.0 if d_weight is not None else lift

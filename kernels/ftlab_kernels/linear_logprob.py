@@ -1,6 +1,6 @@
 """Linear + log-probability of the label: log softmax(hidden W^T)[label], without [T, V] in memory.
 
-    logprob = z'[label] - lse(z') = -loss,   d hidden and d W those of `linear_cross_entropy`, negated
+    logprob = z'[label] - lse(z') = -loss;  dh and dW: those of `linear_cross_entropy`, negated
 
 The negative of `linear_cross_entropy` without smoothing; one mechanism serves SFT and DPO, and its
 launchers serve both.

@@ -60,10 +60,10 @@ def _project_kernel(
     u = u.to(p_u.dtype.element_ty)
     tl.store(p_us + o_r[None, :], u, mask=m_t[:, None] & m_r[None, :])
     if tl.program_id(1) == 0:
-        o_r = width + tl.arange(0, PAD)
-        rest = tl.where(o_r == ones, 1.0, 0.0)[None, :] + tl.zeros((BLOCK_T, PAD), tl.float32)
-        m_rest = m_t[:, None] & (o_r < pad)[None, :]
-        tl.store(p_us + o_r[None, :], rest.to(p_u.dtype.element_ty), mask=m_rest)
+        o_rest = width + tl.arange(0, PAD)
+        rest = tl.where(o_rest == ones, 1.0, 0.0)[None, :] + tl.zeros((BLOCK_T, PAD), tl.float32)
+        m_rest = m_t[:, None] & (o_rest < pad)[None, :]
+        tl.store(p_us + o_rest[None, :], rest.to(p_u.dtype.element_ty), mask=m_rest)
 
 
 @triton.jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def fold_weights(weights: Sequence[Tensor], pad: int) -> tuple[Tensor, list[Tens
     buffer = torch.zeros(
         (rows[-1] + pad, K + pad), dtype=weights[0].dtype, device=weights[0].device
     )
-    views = [buffer[a:b, :K] for a, b in zip(rows, rows[1:], strict=False)]
+    views = [buffer[a:b, :K] for a, b in pairwise(rows)]
     for view, weight in zip(views, weights, strict=True):
         view.copy_(weight)
     return buffer, views

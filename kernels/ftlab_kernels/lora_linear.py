@@ -164,8 +164,20 @@ def lora_backward(
         lora_down.add_masked(dx, v, weight[N:, :K], columns, seeds)  # type: ignore[arg-type]
     grad_a = lora_down.grad_a_parts(v, x[:, :K], columns, seeds=seeds)
     ones, scales = [1.0] * len(grads), _scales(group)
-    sum_parts(grad_a, [None if g is None else g.a for g in grads], columns.firsts, ones, accumulate=accumulate)
-    sum_parts(grad_b, [None if g is None else g.b for g in grads], group.rows[:-1], scales, accumulate=accumulate)
+    sum_parts(
+        grad_a,
+        [None if g is None else g.a for g in grads],
+        columns.firsts,
+        ones,
+        accumulate=accumulate,
+    )
+    sum_parts(
+        grad_b,
+        [None if g is None else g.b for g in grads],
+        group.rows[:-1],
+        scales,
+        accumulate=accumulate,
+    )
     return dx, grads
 
 

@@ -5,7 +5,6 @@ out_g [+]= scale_g sum_s part[s, rows of g, columns of g]        for every targe
 
 from collections.abc import Sequence
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

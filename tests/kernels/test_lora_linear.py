@@ -9,7 +9,12 @@ from torch import Tensor
 from ftlab_kernels import dispatch
 from ftlab_kernels.lora_group import Adapter, Linear, LoraGroup, fold_weights
 from ftlab_kernels.lora_linear import (
-    AdapterGrads, lora_backward, lora_forward, lora_group_linear, lora_linear, low_rank,
+    AdapterGrads,
+    lora_backward,
+    lora_forward,
+    lora_group_linear,
+    lora_linear,
+    low_rank,
 )  # fmt: skip
 from ftlab_kernels.reference.dropout import dropout
 from ftlab_kernels.reference.int8 import Int8Weight
