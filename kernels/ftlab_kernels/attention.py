@@ -52,28 +52,22 @@ def operators(
 ) -> Operators:
     """Choose once for a batch and one kind of layer; the choice is kept with the layout."""
     key = (q_heads, kv_heads, head_dim, dtype, window, softcap, dispatch.mode())
-    made: Operators = plan.once(key, lambda: _operators(plan, *key[:-1]))
+    made: Operators = plan.once(key, lambda: _operators(plan, *key[2:-1]))
     return made
 
 
 def _operators(
-    plan: Layout,
-    q_heads: int,
-    kv_heads: int,
-    head_dim: int,
-    dtype: torch.dtype,
-    window: int | None,
-    softcap: float | None,
+    plan: Layout, head_dim: int, dtype: torch.dtype, window: int | None, softcap: float | None
 ) -> Operators:
     unless = None
     if head_dim > MAX_HEAD_DIM:
         unless = f"a head_dim of {head_dim} is above {MAX_HEAD_DIM}"
-    library = attention_library.preferred(plan, q_heads, kv_heads, head_dim, dtype, window, softcap)
     probe = torch.empty(0, dtype=dtype, device=plan.device)
+    library = attention_library.preferred(plan, head_dim, dtype, window, softcap)
     choice = dispatch.choose("attention", probe, unless=unless, library=library)
     forward, backward = {
         "kernel": (attention_forward, attention_backward),
-        "library": (attention_library.library_forward, attention_library.library_backward),
+        "library": (attention_library.library_forward, attention_backward),
         "reference": (_reference_forward, _reference_backward),
     }[choice.name]
     return Operators(choice.name, choice.reason, forward, backward)
@@ -96,10 +90,10 @@ def _reference_backward(
     dq: Tensor | None = None, dk: Tensor | None = None, dv: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The reference's gradients, through autograd."""
-    with torch.enable_grad():
-        inputs = [x.detach().requires_grad_() for x in (q, k, v)]
-        result = reference(*inputs, layout, scale, window, softcap)
-        grads = torch.autograd.grad(result, inputs, grad)
+    with torch.set_grad_enabled(True):
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        result = reference(q, k, v, layout, scale, window, softcap)
+        grads = torch.autograd.grad(result, (q, k, v), grad)
     targets = (dq, dk, dv)
     copied = [x if to is None else to.copy_(x) for x, to in zip(grads, targets, strict=True)]
     return copied[0], copied[1], copied[2]

@@ -17,9 +17,9 @@ from ftlab_kernels.attention_tile import LOG2E, load_rows, product, rows_of, sco
 
 @triton.jit
 def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_query, o_key,
-              o_key_row, i_key_end, s_qt, s_qh, s_dot, s_doh, T, scale, softcap, o_m, o_d, D: tl.constexpr,
-              WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, MASK: tl.constexpr, TMA: tl.constexpr,
-              PRECISION: tl.constexpr):
+              o_key_row, i_key_end, s_qt, s_qh, s_dot, s_doh, T, scale, softcap, o_m, o_d,
+              D: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, MASK: tl.constexpr,
+              TMA: tl.constexpr, PRECISION: tl.constexpr):
     """Add the queries of one block of one head to dk / scale and dv. Tiles are [keys, queries]."""
     p_row = i_head.to(tl.int64) * T + i_row + o_m
     m_m = i_row + o_m < i_end

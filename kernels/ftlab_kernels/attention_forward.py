@@ -43,11 +43,15 @@ def _step(acc, m_i, l_i, q, x_k, x_v, i_row, i_end, i_head, o_query, i_key, s_kt
     else:
         factor = scale * LOG2E
     if MASK or WINDOW > 0:
+        # Scaled before it is hidden: in a row that sees nothing yet, s - m must be exactly 0, which
+        # a fused multiply-add of so large a number is not.
         o_key, o_row = (i_key + o_n)[None, :], (i_row + o_n)[None, :]
-        seen = visible(o_query[:, None], o_key, o_row, i_end, WINDOW)
-        s = tl.where(seen, s, HIDDEN)
-    m_new = tl.maximum(m_i, tl.max(s, 1) * factor)
-    p = tl.exp2(s * factor - m_new[:, None])
+        s = tl.where(visible(o_query[:, None], o_key, o_row, i_end, WINDOW), s * factor, HIDDEN)
+        m_new = tl.maximum(m_i, tl.max(s, 1))
+        p = tl.exp2(s - m_new[:, None])
+    else:
+        m_new = tl.maximum(m_i, tl.max(s, 1) * factor)
+        p = tl.exp2(s * factor - m_new[:, None])
     shrink = tl.exp2(m_i - m_new)
     l_i = l_i * shrink + tl.sum(p, 1)
     acc = acc * shrink[:, None]
@@ -118,7 +122,8 @@ def _forward_kernel(
     tl.store(p_lse + i_head.to(tl.int64) * T + i_first + o_m, (m_i + tl.log2(l_i)) * LN2, mask=m_m)
     p_out = p_o + i_first.to(tl.int64) * s_ot + i_head.to(tl.int64) * s_oh
     out = (acc / l_i[:, None]).to(p_o.dtype.element_ty)
-    tl.store(p_out + o_m[:, None] * s_ot + o_d[None, :], out, mask=m_m[:, None] & (o_d[None, :] < D))
+    m_out = m_m[:, None] & (o_d[None, :] < D)
+    tl.store(p_out + o_m[:, None] * s_ot + o_d[None, :], out, mask=m_out)
 
 # fmt: on
 

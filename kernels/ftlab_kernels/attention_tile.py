@@ -55,7 +55,7 @@ def load_rows(x, i_row, i_end, i_head, s_row, s_head, o_r, o_d, D: tl.constexpr,
 
 @triton.jit
 def product(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b in fp32. The interpreter multiplies bf16 by its bits, so it is given "wide" ones."""
+    """acc + a b in fp32. The interpreter multiplies bf16 by its bits, so there they are "wide"."""
     if PRECISION == "wide":
         return acc + tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
     elif PRECISION == "ieee":

@@ -1,4 +1,4 @@
-"""The kernel for dq compiled ahead of time for every card; its values: test_attention_backward."""
+"""The kernel for dq compiled ahead of time for every card."""
 
 from __future__ import annotations
 

@@ -1,0 +1,82 @@
+"""cuDNN's forward: which batches it is preferred for, and that it feeds our backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attention_formula import NAMES, tensors, truth
+
+from ftlab_kernels import attention_library, tuning
+from ftlab_kernels.attention import operators
+from ftlab_kernels.attention_layout import Layout, layout
+from ftlab_kernels.attention_library import REASON, library_forward, preferred
+
+BF16 = torch.bfloat16
+EQUAL = layout([0, 1024, 2048])
+
+
+@pytest.fixture
+def h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "capability", lambda of: 90)
+    monkeypatch.setattr(attention_library, "LEAST_TORCH", (2, 0))
+
+
+@pytest.mark.usefixtures("h100")
+def test_equal_lengths_are_given_to_it() -> None:
+    assert preferred(EQUAL, 128, BF16, None, None) == REASON
+    assert preferred(EQUAL, 64, torch.float16, 1024, None) == REASON
+
+
+@pytest.mark.usefixtures("h100")
+@pytest.mark.parametrize(
+    ("plan", "head_dim", "dtype", "window", "softcap"),
+    [
+        (layout([0, 1024, 2000]), 128, BF16, None, None),
+        (layout([0, 1024, 2048], prefix=[-1, 0]), 128, BF16, None, None),
+        (layout([0, 1024], capacity=2), 128, BF16, None, None),
+        (layout([0, 64]), 128, BF16, None, None),
+        (EQUAL, 256, BF16, None, None),
+        (EQUAL, 128, torch.float32, None, None),
+        (EQUAL, 128, BF16, 1023, None),
+        (EQUAL, 128, BF16, None, 50.0),
+    ],
+)
+def test_everything_else_is_not(
+    plan: Layout, head_dim: int, dtype: torch.dtype, window: int | None, softcap: float | None
+) -> None:
+    assert preferred(plan, head_dim, dtype, window, softcap) is None
+
+
+def test_other_devices_keep_the_kernel() -> None:
+    assert preferred(EQUAL, 128, BF16, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "window", "softcap"),
+    [(layout([0, 4, 9]), None, None), (layout([0, 9]), 8, None), (layout([0, 9]), None, 2.0)],
+)
+def test_what_it_cannot_take_is_refused(
+    plan: Layout, window: int | None, softcap: float | None
+) -> None:
+    x = torch.zeros(9, 1, 64)
+    with pytest.raises(ValueError, match="equally long"):
+        library_forward(x, x, x, plan, scale=1.0, window=window, softcap=softcap)
+
+
+@pytest.mark.gpu
+def test_it_feeds_our_backward_and_repeats() -> None:
+    plan = layout([0, 640, 1280], "cuda")
+    q, k, v, grad = tensors(plan, 8, 2, 128, BF16)
+    ops = operators(plan, 8, 2, 128, BF16)
+    if ops.name != "library":
+        pytest.skip(f"not measured on this device: {ops.name}")
+    rule = {"scale": 128**-0.5}
+    results = []
+    for _ in range(3):
+        out, lse = ops.forward(q, k, v, plan, **rule)
+        results.append((out, *ops.backward(grad, q, k, v, out, lse, plan, **rule)))
+    expected = truth(q, k, v, grad, plan, 128**-0.5, None, None)
+    for i, name in enumerate(NAMES):
+        ours = results[0][i]
+        assert all(torch.equal(ours, other[i]) for other in results), name
+        assert (ours.double() - expected[name]).norm() < 8e-3 * expected[name].norm(), name
