@@ -148,6 +148,9 @@ def _targets(columns: Columns, dropout: bool) -> tuple[list[float], int, int]:
 def _config(op: str, rows: int, tensor: Tensor, most: int, widest: int) -> dict[str, int]:
     """Block sizes; BLOCKS blocks of BLOCK_R <= `most` columns cover the widest target."""
     tuned = lookup(f"lora_{op}", pow2_class("t", rows, 1024, 16384), capability(tensor))
+    if tensor.dtype == torch.float32:  # twice the bytes in shared memory
+        most = min(most, 64)
+        tuned = {**tuned, "BLOCK_K": min(64, tuned["BLOCK_K"]), "num_stages": 1}
     block_r = min(most, max(UNIT, triton.next_power_of_2(widest)))
     return {**tuned, "BLOCK_R": block_r, "BLOCKS": max(1, triton.cdiv(widest, block_r))}
 

@@ -128,7 +128,8 @@ def up(
     splits = _splits(bounds, columns, config["FEATURES"])
     R = max(b - a for a, b in zip(columns.firsts, columns.lasts, strict=True))
     block_r = min(64, max(UNIT, triton.next_power_of_2(R)))
-    block_t = min(config["BLOCK_T"], 16384 // block_r)
+    wide = dy.dtype == torch.float32  # twice the bytes in shared memory
+    block_t = min(config["BLOCK_T"], 64 if wide else 16384 // block_r)
     tokens = triton.cdiv(triton.cdiv(T, config["SPLITS"]), block_t) * block_t
     grid = (triton.cdiv(T, tokens), splits[-1], triton.cdiv(R, block_r))
     part = torch.empty((splits[-1], T, R), dtype=torch.float32, device=dy.device)
@@ -139,7 +140,7 @@ def up(
         *bounds, splits[1], splits[2], *places,
         FEATURES=config["FEATURES"], PRECISION=precision(dy.dtype),
         BLOCK_T=block_t, BLOCK_N=config["BLOCK_N"], BLOCK_R=block_r,
-        num_warps=config["num_warps"], num_stages=config["num_stages"],
+        num_warps=config["num_warps"], num_stages=1 if wide else config["num_stages"],
     )  # fmt: skip
     _sum_v_kernel[(triton.cdiv(T, 32),)](
         part, v, T, R, T * R, v.stride(0), columns.width, columns.pad, *splits[1:], *places,
