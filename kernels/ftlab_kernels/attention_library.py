@@ -49,13 +49,15 @@ def library_forward(
     """
     if not layout.uniform or softcap is not None or (window or layout.longest) < layout.longest:
         raise ValueError("cuDNN is given equally long segments without window and soft-cap alone")
-    shape = (len(layout.lengths), layout.longest)
-    queries, keys, values = (x.unflatten(0, shape).transpose(1, 2) for x in (q, k, v))
-    made, stats, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+    count = len(layout.lengths)
+    queries, keys, values = (
+        x.view(count, layout.longest, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
+    )
+    made, stats, *_ = torch._ops.ops.aten._scaled_dot_product_cudnn_attention(
         queries, keys, values, None, True, 0.0, True, False, scale=scale
     )
     result = made.transpose(1, 2).reshape(q.shape)
-    rows = stats.reshape(len(layout.lengths), q.shape[1], -1).transpose(0, 1).flatten(1)
+    rows = stats.reshape(count, q.shape[1], -1).transpose(0, 1).flatten(1)
     return (
         result if out is None else out.copy_(result),
         rows.contiguous() if lse is None else lse.copy_(rows),
