@@ -45,11 +45,10 @@ by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps
 put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
-.PHONY: help setup demo test check gpu-test bench lock docs rules-age clean
-.PHONY: help setup demo test check gpu-test bench lock docs sbom image image-smoke clean
+.PHONY: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean
 
 help:
-	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: setup demo test check gpu-test bench lock docs sbom image image-smoke clean"
+	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean"
 
 setup: $(SETUP_DONE)
 	@echo "ready: $(VENV)" >&2

@@ -117,7 +117,7 @@ def test_batches_can_be_left_and_taken_up_again(path: Path) -> None:
     assert rest == list(range(len(first), 100))
 
 
-@pytest.mark.parametrize("lines", [b'{"kind":"a"\n"x":1}\n', b'[1\n2],3\n', b'"a","b"\n\n3\n'])
+@pytest.mark.parametrize("lines", [b'{"kind":"a"\n"x":1}\n', b"[1\n2],3\n", b'"a","b"\n\n3\n'])
 def test_lines_that_make_sense_only_together_are_no_events(path: Path, lines: bytes) -> None:
     path.write_bytes(lines + b'{"kind":"z"}\n')
     reader = EventReader(path)

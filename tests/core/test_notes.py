@@ -1,3 +1,5 @@
+"""Tags and notes of a run: kept, corrected, never in the way of the run."""
+
 from __future__ import annotations
 
 import pytest

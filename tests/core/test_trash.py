@@ -1,3 +1,5 @@
+"""The trash: a run goes there in one rename, comes back, or is gone for good."""
+
 from __future__ import annotations
 
 import dataclasses
