@@ -126,7 +126,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     side = SIDES[job["side"]](task)
     parameters = list(side.parameters.values())
-    optimizer = _optimizer(parameters, job["device"])
+    optimizer = _optimizer(job["side"], side.parameters, job["device"])
     loss = side.forward()
     loss.backward()  # type: ignore[no-untyped-call]
     norms = [float(p.grad.float().norm()) for p in parameters if p.grad is not None]
@@ -152,14 +152,21 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _optimizer(parameters: list[Any], device: str) -> Any:
+def _optimizer(side: str, named: dict[str, Any], device: str) -> Any:
+    """AdamW in 8 bits: each side's own way to run it, the same bits."""
     import torch
 
     if device == "cpu":
-        return torch.optim.AdamW(parameters, lr=1e-5)
+        return torch.optim.AdamW(list(named.values()), lr=1e-5)
+    if side == "ftlab":
+        from ftlab.train.optimizers import optimizer, set_learning_rate
+
+        made = optimizer("adamw_8bit", named)
+        set_learning_rate(made, 1e-5)
+        return made
     import bitsandbytes
 
-    return bitsandbytes.optim.AdamW8bit(parameters, lr=1e-5)
+    return bitsandbytes.optim.AdamW8bit(list(named.values()), lr=1e-5)
 
 
 def _times(step: Any, count: int, device: str) -> list[float]:

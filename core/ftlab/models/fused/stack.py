@@ -153,6 +153,8 @@ class _Call:
         )  # fmt: skip
         if self.keeps:
             self.storage, self.last, self.rstd = run.storage, last, rstd
+            # Scratch is of no use until the backward pass makes its own.
+            self.storage.scratch = Workspace(x.device, owner.dtype)
         return hidden
 
     def backward(
