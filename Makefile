@@ -15,6 +15,8 @@ LOCK ?= env.lock
 VENV := $(if $(filter env.lock,$(LOCK)),.venv,.venv-$(LOCK:env-%.lock=%))
 TOOLS := .tools
 ARGS ?=
+DOCKER ?= docker
+BASE_IMAGE ?=
 
 # What was installed is known by the content of the locks, not by file times.
 key = $(shell cat $(1) | sha256sum | cut -c1-16)
@@ -43,10 +45,10 @@ by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps
 put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
-.PHONY: help setup demo test check gpu-test bench lock docs clean
+.PHONY: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean
 
 help:
-	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: setup demo test check gpu-test bench lock docs clean"
+	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean"
 
 setup: $(SETUP_DONE)
 	@echo "ready: $(VENV)" >&2
@@ -72,6 +74,10 @@ bench: $(READY)
 docs: $(READY)
 	PYTHONPATH=core:kernels $(PY) -m ftlab.docs docs
 
+# The doctor's rules that nobody confirmed for a year.
+rules-age:
+	PYTHONPATH=doctor $(PYTHON) -m ftlab_doctor.rules
+
 # Resolve every group of pyproject.toml again; pins that still fit stay (UPGRADE=--upgrade moves them).
 lock: $(TOOLS_DONE)
 	@resolve() { $(UV) pip compile --quiet --generate-hashes --python-version 3.11 \
@@ -81,7 +87,22 @@ lock: $(TOOLS_DONE)
 	resolve cu121 env.lock; resolve cu128 env-cu128.lock; resolve tools tools.lock; \
 	resolve dev dev.lock -c env.lock -c env-cu128.lock; \
 	for f in *.lock; do diff -U0 --label "old $$f" --label "new $$f" "$$before/$$f" "$$f" \
-	    | grep -v 'hash=' || [ $$? -eq 1 ]; done; echo "locks are resolved"
+	    | grep -v 'hash=' || [ $$? -eq 1 ]; done; \
+	if [ -n "$(CHECK)" ] && ! for f in *.lock; do cmp -s "$$before/$$f" "$$f" || exit 1; done; then \
+	    cp "$$before"/*.lock .; echo "the locks drift from pyproject.toml; make lock moves them" >&2; exit 4; fi; \
+	echo "locks are resolved"
+
+sbom:
+	@mkdir -p build
+	@for lock in env.lock env-cu128.lock; do \
+	    $(PYTHON) container/sbom.py $$lock > build/sbom-$${lock%.lock}.json && echo build/sbom-$${lock%.lock}.json; done
+
+# The image of $(LOCK). BASE_IMAGE=NAME builds on another base than the one the Dockerfile pins.
+image:
+	DOCKER="$(DOCKER)" LOCK="$(LOCK)" BASE_IMAGE="$(BASE_IMAGE)" PYTHON="$(PYTHON)" container/build $(ARGS)
+
+image-smoke: $(EQUIPPED)
+	DOCKER="$(DOCKER)" LOCK="$(LOCK)" PY="$(abspath $(PY))" container/smoke $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(TOOLS) .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.*

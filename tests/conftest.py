@@ -18,9 +18,10 @@ REAL_CACHE = os.environ.get("FTLAB_CACHE")
 # Before any Hugging Face import: no test talks to a hub, and forked tokenizers do not warn.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Children import this checkout, whether or not it is installed.
+# Children import this checkout, whether or not it is installed, and what the caller added.
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    str(ROOT / folder) for folder in ("core", "kernels", "doctor", "tui")
+    [str(ROOT / folder) for folder in ("core", "kernels", "doctor", "tui")]
+    + list(filter(None, [os.environ.get("PYTHONPATH")]))
 )
 # The first optimizer step imports torch's compiler, which would start a pool of idle processes.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

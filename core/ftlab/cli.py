@@ -25,6 +25,9 @@ COMMANDS = {
     "stop": "ask a run to save and stop",
     "request": "ask a run to save, evaluate or sample now",
     "tail": "print the events of a run, and follow them",
+    "reproduce": "run a finished run again and say whether it gives the same bits",
+    "compare": "say what differs between runs, and where it began",
+    "containers": "list containers that are left over, and remove them",
     "init": "print a commented config to start from",
     "schema": "print the JSON Schema of a config, or its settings as a page",
     "demo": "fine-tune a small real model on generated data, before and after",
@@ -94,7 +97,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def usage() -> str:
     """The text of `ftrun --help`."""
-    rows = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
     return (
         "usage: ftrun COMMAND [options]\n\n"
         "Fine-tune language models so that the result can be reproduced.\n\n"

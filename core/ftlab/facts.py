@@ -93,6 +93,7 @@ class DataFacts:
     usable: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     duplicates: int = 0
     sample: str = ""  # one rendered row, trained text between the marks of data.chat.MARKS
+    samples: tuple[str, ...] = ()  # the first row, one of usual length, the longest; as `sample`
     template: str = ""  # where the chat template came from
     preference: bool = False
 

@@ -13,11 +13,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab import atomic, versions
+from ftlab import atomic, pins, versions
 from ftlab.errors import FtlabError
 from ftlab.facts import to_json
 from ftlab.planning.identity import BY_CONTENT, HARMLESS
@@ -39,6 +38,7 @@ PREFIXES = (
     "OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_", "CUDNN_", "NCCL_", "TORCH_",
     "TORCHINDUCTOR_", "PYTORCH_", "TRITON_", "XFORMERS_", "FTLAB_KERNEL",
 )  # fmt: skip
+_PLACE = re.compile(r"_(CACHE_DIR|HOME|PATH)$")  # where something lies changes no result
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|AUTH", re.IGNORECASE)
 
 # Settings and choices that change rounding at most; every other one may change the result.
@@ -81,6 +81,12 @@ def changes(before: Mapping[str, Field], now: Mapping[str, Field]) -> dict[str, 
     }
 
 
+def matters(name: str) -> bool:
+    """Whether an environment variable changes numerics, and so may be recorded."""
+    listed = name in VARIABLES or name.startswith(PREFIXES)
+    return listed and not _SECRET.search(name) and not _PLACE.search(name)
+
+
 def _value(fields: Mapping[str, Field], name: str) -> Any:
     return fields.get(name, {}).get("value")
 
@@ -93,8 +99,7 @@ def _field(value: Any, kind: str, reason: str = "") -> Field:
 def _software() -> Iterator[tuple[str, Field]]:
     image = os.environ.get("FTLAB_IMAGE_DIGEST") or None
     yield "image.digest", _field(image, BITS, "" if image else "not in an image of ftlab")
-    digest, where = _lock_sha256()
-    yield "lock.sha256", _field(digest, BITS, where)
+    yield from _lock()
     yield "version.ftlab", _field(versions.ours(), BITS)
     yield "version.python", _field(versions.python(), BITS)
     yield "version.cuda", _field(versions.torch_cuda(), BITS)
@@ -102,20 +107,17 @@ def _software() -> Iterator[tuple[str, Field]]:
         yield f"version.{name}", _field(version, BITS)
 
 
-def _lock_sha256() -> tuple[str | None, str]:
-    """The hash of the lock that this environment was installed from, and how it is known."""
-    if given := os.environ.get("FTLAB_LOCK_SHA256"):
-        return given, "FTLAB_LOCK_SHA256"
-    try:
-        files = metadata.files("ftlab") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "env.lock":
-            return _sha256(Path(os.fspath(file.locate()))), "installed with ftlab"
-    root = Path(__file__).resolve().parents[2]
-    beside = _sha256(root / "env.lock") if (root / "pyproject.toml").is_file() else None
-    return beside, "env.lock of this checkout" if beside else "no env.lock is known"
+def _lock() -> Iterator[tuple[str, Field]]:
+    """The lock of this environment, and how what is installed differs from it."""
+    lock = pins.find()
+    if lock is None:
+        for name in ("sha256", "changed", "extra"):
+            yield f"lock.{name}", _field(None, BITS, "no lock is known")
+        return
+    drift = pins.drift(lock)
+    yield "lock.sha256", _field(lock.sha256, BITS, lock.found)
+    yield "lock.changed", _field(drift.changed, BITS)
+    yield "lock.extra", _field(drift.extra, NONE)
 
 
 def _hardware(plan: Plan, measured: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
@@ -196,8 +198,7 @@ def _decided(plan: Plan, name: str) -> Any:
 
 def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, Field]]:
     for name, value in sorted(environment.items()):
-        listed = name in VARIABLES or name.startswith(PREFIXES)
-        if listed and not _SECRET.search(name):
+        if matters(name):
             yield f"environment.{name}", _field(value, BITS)
 
 
@@ -221,10 +222,3 @@ def _run_git(folder: Path, *arguments: str) -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None

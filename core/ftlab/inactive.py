@@ -36,6 +36,8 @@ def _of(section: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{section}.{name}" for name in names)
 
 
+_CONTAINER = (("image", None), ("network", "auto"), ("shm_size", "1GiB"), ("memory", None))
+
 INACTIVE: tuple[Inactive, ...] = (
     Inactive(
         "adapter-settings-without-adapter",
@@ -89,12 +91,17 @@ INACTIVE: tuple[Inactive, ...] = (
         lambda c: (not has_eval(c) or c.train.eval_every == 0) and c.train.samples != 0,
         "samples are answers to held-out prompts at each evaluation, and there is none",
     ),
-    Inactive(
-        "image-without-docker",
-        ("launch.image",),
-        ("launch.where", "launch.image"),
-        lambda c: c.launch.image is not None and c.launch.where != "docker",
-        "a container image is used by launch.where: docker only",
+    *(
+        Inactive(
+            f"{name}-without-docker",
+            (f"launch.{name}",),
+            ("launch.where", f"launch.{name}"),
+            lambda c, name=name, default=default: (  # type: ignore[misc]
+                getattr(c.launch, name) != default and c.launch.where != "docker"
+            ),
+            "it belongs to containers, and launch.where is not docker",
+        )
+        for name, default in _CONTAINER
     ),
     Inactive(
         "revision-of-a-folder",

@@ -51,16 +51,27 @@ def collect(
     place = os.fspath(runs_dir or os.environ.get(RUNS_VARIABLE) or RUNS_DEFAULT)
     with tempfile.TemporaryDirectory(prefix="ftlab-probe-") as folder:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
-        atomic.write_json(
-            request,
-            {"config": to_json(config), "cache": cache, "progress": progress, "runs": place},
-            durable=False,
-        )
-        code = child.run("ftlab.probe", [os.fspath(request), os.fspath(answer)])
-        return _read_answer(answer, code)
+        write_request(request, config, cache=cache, progress=progress, runs_dir=place)
+        arguments = [os.fspath(request), os.fspath(answer)]
+        if config.launch.where == "docker":
+            from ftlab.launch import docker
+
+            code = docker.run_module(config, "ftlab.probe", arguments, Path(folder))
+        else:
+            code = child.run("ftlab.probe", arguments)
+        return read_answer(answer, code)
 
 
-def _read_answer(path: Path, code: int) -> Facts:
+def write_request(
+    path: Path, config: RunConfig, *, cache: bool, progress: bool, runs_dir: str
+) -> None:
+    """Write what the child is asked; for callers that run the child themselves."""
+    asked = {"config": to_json(config), "cache": cache, "progress": progress, "runs": runs_dir}
+    atomic.write_json(path, asked, durable=False)
+
+
+def read_answer(path: Path, code: int) -> Facts:
+    """What the child found; `code` is how it ended. Raises as `collect` does."""
     if not path.exists():
         if code in (130, -2):
             raise KeyboardInterrupt

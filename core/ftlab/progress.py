@@ -17,6 +17,7 @@ from ftlab.events import EventReader
 from ftlab.run import LIVE, Run, Status
 
 _WINDOW = 200  # logged steps that the pace is measured over
+_JUMP = 3600.0  # seconds between two logged steps that are taken for a suspended machine or a clock
 _REDRAW = 0.1  # seconds between two drawings: a fast trainer does not flood a slow terminal
 Event = Mapping[str, Any]
 
@@ -58,7 +59,10 @@ class Pace:
             self.step = int(event.get("step") or 0)
         elif event["kind"] == "step":
             self.step = int(event.get("step") or 0)
-            self._marks.append((float(event["t"]), self.step))
+            moment = float(event["t"])
+            if self._marks and not self._plausible(moment - self._marks[-1][0]):
+                self._marks.clear()  # the clock was set, or the machine slept
+            self._marks.append((moment, self.step))
             self._first = event.get("seconds")
 
     def seconds_per_step(self) -> float | None:
@@ -67,6 +71,10 @@ class Pace:
             return self._first if self._marks else None
         (t0, first), (t1, last) = self._marks[0], self._marks[-1]
         return (t1 - t0) / (last - first) if last > first else None
+
+    def _plausible(self, gap: float) -> bool:
+        """Whether two steps can lie this far apart: forwards, and not hours more than usual."""
+        return 0 <= gap < max(_JUMP, 20 * (self.seconds_per_step() or 0.0))
 
     def left(self, steps: int, now: float) -> float | None:
         """Seconds until step `steps`, given that the time is `now`."""

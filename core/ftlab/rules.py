@@ -14,7 +14,7 @@ from ftlab.data.formats import SHAPES
 from ftlab.errors import ConfigError, Problem
 from ftlab.inactive import INACTIVE
 from ftlab.schema import RunConfig, settings
-from ftlab.values import nearest
+from ftlab.values import nearest, parse_bytes
 
 ROPE_KEYS: dict[str, tuple[str, ...]] = {
     "linear": ("factor",),
@@ -99,9 +99,16 @@ def _usable(paths: tuple[str, ...], broken: Collection[str]) -> bool:
 
 
 def _where(c: RunConfig) -> str | None:
-    if c.launch.where == "local":
+    if c.launch.where in ("local", "docker"):
         return None
-    return f"{c.launch.where} is not available in this version; allowed: local"
+    return f"{c.launch.where} is not available in this version; allowed: local, docker"
+
+
+def _size(text: str | None) -> str | None:
+    try:
+        return None if text is None or parse_bytes(text) > 0 else "it must be more than nothing"
+    except ValueError as error:
+        return str(error)
 
 
 def _devices(c: RunConfig) -> str | None:
@@ -263,6 +270,8 @@ def _rope(c: RunConfig) -> str | None:
 RULES: tuple[Rule, ...] = (
     Rule("where-available", "launch.where", (), _where),
     Rule("devices", "launch.devices", (), _devices),
+    Rule("shm-size", "launch.shm_size", (), lambda c: _size(c.launch.shm_size), "such as 1GiB"),
+    Rule("memory-limit", "launch.memory", (), lambda c: _size(c.launch.memory), "such as 32GiB"),
     Rule("eval-once", "data.eval_fraction", ("data.eval_source",), _eval_twice, "delete one"),
     Rule("warmup-whole", "optim.warmup", (), _warmup_whole),
     Rule("warmup-length", "optim.warmup", ("train.max_steps",), _warmup_length),

@@ -251,6 +251,8 @@ class Run:
             return _of_launch(self.launched())
         process = status.process
         seen = process.alive() if process else None
+        if seen is None and (launched := self.launched()):
+            seen = launched.alive()  # in a container: seen from outside as it was started
         if seen is False:
             return "lost"
         silence = status.silence()

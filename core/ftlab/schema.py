@@ -325,7 +325,26 @@ class LaunchSection:
         "GPU indices to use; auto is the first visible GPU, or the CPU without one; [] is the CPU.",
         examples=([0], []),
     )
-    image: str | None = setting(None, "Container image for where: docker.")
+    image: str | None = setting(
+        None,
+        "Container image for where: docker; null is $FTLAB_IMAGE, else ftlab, which `make image` "
+        "builds.",
+        examples=("ftlab:cu128",),
+    )
+    network: Literal["auto", "none", "bridge", "host"] = setting(
+        "auto",
+        "Network of the container; auto is none where model and data lie on this machine.",
+    )
+    shm_size: str = setting(
+        "1GiB",
+        "Size of /dev/shm in the container, through which processes exchange data.",
+        examples=("8GiB",),
+    )
+    memory: str | None = setting(
+        None,
+        "Most main memory of the container; beyond it the trainer is killed. null is no limit.",
+        examples=("32GiB",),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,3 @@
-"""Diagnosis of a machine. Standard library only; holds nothing yet."""
+"""Says what is wrong with a machine before training does. Standard library only."""
+
+__version__ = "0.3.0"

@@ -30,20 +30,23 @@ MAY_IMPORT = {  # of ours
     "ftlab_tui": {"ftlab", "ftlab_doctor"},
 }
 HEAVY = {
-    "accelerate", "bitsandbytes", "datasets", "gguf", "huggingface_hub", "numpy", "pandas", "peft",
-    "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers", "triton", "trl",
+    "accelerate", "bitsandbytes", "datasets", "docker", "gguf", "huggingface_hub", "numpy",
+    "pandas", "peft", "pyarrow", "safetensors", "textual", "tokenizers", "torch", "transformers",
+    "triton", "trl",
 }  # fmt: skip
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
     "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
-    "lock", "manifest", "paths", "plan", "presets", "probe", "process", "progress", "registry",
-    "rules", "run", "schema", "setting", "summary", "values", "versions", "yamltext", "launch",
-    "launch.local", "models.families", "models.spec", "starter.data", "starter.demo",
-    "starter.model",
+    "lock", "manifest", "notes", "paths", "pins", "plan", "presets", "probe", "process", "progress",
+    "registry", "rules", "run", "schema", "setting", "summary", "trash", "values", "versions",
+    "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.compare",
+    "reproduce.rerun", "reproduce.text", "reproduce.verdict", "models.families", "models.spec",
+    "starter.data", "starter.demo", "starter.model",
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.
 WHOLE = {
     "core/test_architecture.py": "the rules of the house",
+    "core/test_container.py": "Dockerfile, container/, compose.yaml and conda/",
     "core/test_house.py": "locks, recipes and text of the repository",
 }
 

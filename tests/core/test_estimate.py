@@ -165,6 +165,7 @@ def attached(model: Any, dtype: str) -> tuple[Any, Any]:
 
     compute = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     decoder = attach(model, compute_dtype=compute)
+    decoder.fused = False  # the formulas are those of the reference under autograd
     return decoder, {p.untyped_storage().data_ptr() for p in model.parameters()}
 
 

@@ -93,6 +93,38 @@ def test_missing_replaced_and_unreadable_files(path: Path, tmp_path: Path) -> No
         events.read(tmp_path)
 
 
+def test_another_file_of_the_same_size_is_read_from_its_start(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(b'{"kind":"a"}\n')
+    reader = EventReader(path)
+    assert len(reader.poll()) == 1
+    assert reader.restarts == 0
+    beside = tmp_path / "beside"
+    beside.write_bytes(b'{"kind":"b"}\n')
+    beside.replace(path)
+    assert [e["kind"] for e in reader.poll()] == ["b"]
+    assert reader.restarts == 1
+
+
+def test_batches_can_be_left_and_taken_up_again(path: Path) -> None:
+    with EventWriter(path) as writer:
+        for step in range(100):
+            writer.write("step", step=step)
+    reader = EventReader(path)
+    first = next(reader.batches(1000))
+    assert 0 < len(first) < 30
+    assert reader.offset < reader.size == path.stat().st_size
+    rest = [event["step"] for batch in reader.batches(1000) for event in batch]
+    assert rest == list(range(len(first), 100))
+
+
+@pytest.mark.parametrize("lines", [b'{"kind":"a"\n"x":1}\n', b"[1\n2],3\n", b'"a","b"\n\n3\n'])
+def test_lines_that_make_sense_only_together_are_no_events(path: Path, lines: bytes) -> None:
+    path.write_bytes(lines + b'{"kind":"z"}\n')
+    reader = EventReader(path)
+    assert [e["kind"] for e in reader.poll()] == ["z"]
+    assert reader.skipped == 2
+
+
 def test_a_file_longer_than_one_chunk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_CHUNK", 64)
     with EventWriter(path) as writer:

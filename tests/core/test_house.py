@@ -95,7 +95,19 @@ def test_the_readme_names_every_verb_and_command() -> None:
     from ftlab.cli import COMMANDS
 
     readme = (ROOT / "README.md").read_text("utf-8")
-    for verb in ("setup", "demo", "test", "check", "gpu-test", "bench", "lock", "docs"):
+    for verb in (
+        "setup",
+        "demo",
+        "test",
+        "check",
+        "gpu-test",
+        "bench",
+        "lock",
+        "docs",
+        "image",
+        "image-smoke",
+        "sbom",
+    ):
         assert f"make {verb}" in readme, verb
     for command in COMMANDS:
         assert f"ftrun {command}" in readme, command
@@ -114,5 +126,6 @@ def test_the_readme_lists_every_family() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     script = (ROOT / ".ci/run").read_text("utf-8")
     assert "set -euo pipefail" in script
-    assert script.rstrip().endswith("make test")
+    assert "\nmake test\n" in script
+    assert script.index("make test") < script.index(".ci/containers")
     assert "FTLAB_TEST_COMPLETE=1" in script

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -138,31 +139,32 @@ def test_without_git_nothing_fails(planned: Run, monkeypatch: pytest.MonkeyPatch
     assert fields["git.commit"]["value"] is None
 
 
-def test_where_the_lock_hash_comes_from(
-    planned: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("FTLAB_LOCK_SHA256", "1" * 64)
+def test_lock_and_image(planned: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lock = tmp_path / "env.lock"
+    lock.write_text("not-there==1.0 \\\n    --hash=sha256:0\n")
+    monkeypatch.setenv("FTLAB_LOCK", str(lock))
     monkeypatch.setenv("FTLAB_IMAGE_DIGEST", "sha256:22")
     fields = identity.collect(planned, planned.plan())
-    assert fields["lock.sha256"]["value"] == "1" * 64
+    assert fields["lock.sha256"]["value"] == hashlib.sha256(lock.read_bytes()).hexdigest()
+    assert fields["lock.sha256"]["reason"] == "FTLAB_LOCK"
+    assert fields["lock.changed"]["value"] == {"not-there": "locked 1.0, missing"}
+    assert "torch" in fields["lock.extra"]["value"]
     assert fields["image.digest"] == {"value": "sha256:22", "class": "bits"}
-    monkeypatch.delenv("FTLAB_LOCK_SHA256")
+    monkeypatch.setattr(identity.pins, "find", lambda: None)
     monkeypatch.delenv("FTLAB_IMAGE_DIGEST")
     fields = identity.collect(planned, planned.plan())
-    assert fields["lock.sha256"]["reason"]
+    assert fields["lock.sha256"] == {"value": None, "class": "bits", "reason": "no lock is known"}
     assert "not in an image" in fields["image.digest"]["reason"]
 
-    class File:
-        name = "env.lock"
 
-        def locate(self) -> Path:
-            return tmp_path / "env.lock"
-
-    (tmp_path / "env.lock").write_text("")
-    monkeypatch.setattr(identity.metadata, "files", lambda name: [File()])
+def test_where_a_cache_lies_is_no_fact(planned: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/cache/triton")
+    monkeypatch.setenv("TORCH_HOME", "/t")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     fields = identity.collect(planned, planned.plan())
-    assert fields["lock.sha256"]["value"].startswith("e3b0c442")
-    assert fields["lock.sha256"]["reason"] == "installed with ftlab"
+    assert {n for n in fields if n.startswith("environment.T")} >= {"environment.TRITON_INTERPRET"}
+    assert "environment.TRITON_CACHE_DIR" not in fields
+    assert "environment.TORCH_HOME" not in fields
 
 
 def test_changes_name_before_now_and_class() -> None:

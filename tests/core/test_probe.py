@@ -170,11 +170,11 @@ def test_the_child_answers_in_this_process(
     monkeypatch.setattr(probe, "_facts", lambda _: make_facts())
     assert probe.main([str(tmp_path / "request"), str(answer)]) == 0
     assert os.environ["TQDM_DISABLE"] == "1"
-    assert probe._read_answer(answer, 0) == make_facts()
+    assert probe.read_answer(answer, 0) == make_facts()
     monkeypatch.setattr(probe, "_facts", fails)
     assert probe.main([str(tmp_path / "request"), str(answer)]) == 0
     with pytest.raises(DataError, match="line 3"):
-        probe._read_answer(answer, 0)
+        probe.read_answer(answer, 0)
     answer.unlink()
     monkeypatch.setattr(probe, "_facts", stopped)
     assert probe.main([str(tmp_path / "request"), str(answer)]) == 130

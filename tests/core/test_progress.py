@@ -52,6 +52,15 @@ def test_pace_follows_the_recent_past() -> None:
     assert pace.seconds_per_step() is not None
 
 
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_clock_that_is_set_does_not_spoil_the_time_left(jump: float) -> None:
+    pace = Pace()
+    for event in (started(0, 0), step(1, 1), step(50, 50), step(51, 51 + jump)):
+        pace.feed(event)
+    pace.feed(step(61, 61 + jump))
+    assert pace.left(870, 61 + jump) == pytest.approx(809)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0:00"), (42.4, "0:42"), (725, "12:05"), (11250, "3:07:30"), (184200, "2d 03:10:00")],

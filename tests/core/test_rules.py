@@ -24,6 +24,7 @@ def build(settings: dict[str, Any]) -> RunConfig:
 
 
 FULL = {"adapter.kind": "none"}
+DOCKER = {"launch.where": "docker"}
 DPO = {"method.kind": "dpo"}
 EVAL = {"data.eval_fraction": 0.1}
 LLAMA3 = {
@@ -58,6 +59,25 @@ CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
     ),
     "image-without-docker": (
         {"launch.image": "x:1"}, "launch.image", "docker", {"launch.image": None},
+    ),
+    "network-without-docker": (
+        {"launch.network": "host"}, "launch.network", "docker",
+        {**DOCKER, "launch.network": "host"},
+    ),
+    "shm_size-without-docker": (
+        {"launch.shm_size": "2GiB"}, "launch.shm_size", "docker",
+        {**DOCKER, "launch.shm_size": "2GiB"},
+    ),
+    "memory-without-docker": (
+        {"launch.memory": "2GiB"}, "launch.memory", "docker", {**DOCKER, "launch.memory": "2GiB"},
+    ),
+    "shm-size": (
+        {**DOCKER, "launch.shm_size": "much"}, "launch.shm_size", "expected a size",
+        {**DOCKER, "launch.shm_size": "64MiB"},
+    ),
+    "memory-limit": (
+        {**DOCKER, "launch.memory": "much"}, "launch.memory", "expected a size",
+        {**DOCKER, "launch.memory": "64GiB"},
     ),
     "revision-of-a-folder": (
         {"model.name": "./m", "model.revision": "main"}, "model.revision", "local folder",
@@ -146,7 +166,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
 
 def test_every_rule_has_a_case_and_no_case_is_left_over() -> None:
     assert sorted(CASES) == sorted(rules.table())
-    assert len(rules.table()) == 28
+    assert len(rules.table()) == 33
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -184,7 +204,7 @@ def test_without_given_what_differs_from_the_default_counts() -> None:
 
 
 def test_all_problems_are_collected_and_raised() -> None:
-    wrong = {"model.precision": "int8", "launch.where": "docker", "method.beta": 1.0}
+    wrong = {"model.precision": "int8", "launch.where": "slurm", "method.beta": 1.0}
     config = build({**FULL, **wrong})
     with pytest.raises(ConfigError) as caught:
         rules.require(config)

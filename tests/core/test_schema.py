@@ -12,8 +12,8 @@ EXPECTED_SECTIONS = ["model", "adapter", "data", "method", "optim", "train", "me
 
 def test_sections_and_count() -> None:
     assert list(sections()) == EXPECTED_SECTIONS
-    assert len(settings()) == 52
-    assert len({setting.path for setting in settings()}) == 52
+    assert len(settings()) == 55
+    assert len({setting.path for setting in settings()}) == 55
 
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda s: s.path)
@@ -44,5 +44,5 @@ def test_members_choices_and_nullable() -> None:
 
 def test_to_dict_holds_every_setting() -> None:
     value = RunConfig().to_dict()
-    assert sum(len(section) for section in value.values()) == 52
+    assert sum(len(section) for section in value.values()) == 55
     assert RunConfig().data.columns is not RunConfig().data.columns

@@ -130,5 +130,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _shorthands(args: argparse.Namespace) -> list[str]:
     from ftlab.configtext import flow
 
-    given = {"model.name": args.model, "data.source": args.data, "method.kind": args.method}
+    given = {
+        "model.name": args.model, "data.source": args.data, "method.kind": args.method,
+        "launch.where": getattr(args, "where", None),
+    }  # fmt: skip
     return [f"{path}={flow(value)}" for path, value in given.items() if value is not None]

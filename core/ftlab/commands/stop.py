@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from ftlab import control
+from ftlab import control, launch
 from ftlab.commands import common
 from ftlab.commands.watch import tell_end
 from ftlab.errors import TryLater
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     if state not in LIVE:
         common.say(f"run {run.id} is not running: it is {state}")
     elif args.now:
-        state = local.stop(run, 30.0, kill=True, ask=False)
+        state = launch.stop(run, 30.0, kill=True, ask=False)
     else:
         number = control.request(run, "stop")
         common.say(f"run {run.id} was asked to save and stop (request {number})")

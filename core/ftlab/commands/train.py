@@ -20,6 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     common.config_arguments(parser)
     common.runs_option(parser)
+    parser.add_argument(
+        "--in", metavar="WHERE", dest="where", help="short for --set launch.where=WHERE"
+    )
     parser.add_argument("--name", metavar="ID", help="name of the run (default: made up)")
     parser.add_argument("--detach", action="store_true", help="return as soon as it is started")
     parser.add_argument("--quiet", action="store_true", help="do not print the plan")

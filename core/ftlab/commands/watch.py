@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from ftlab import control, summary
+from ftlab import control, launch, summary
 from ftlab.commands.common import put_json, say
 from ftlab.errors import FtlabError
 from ftlab.interrupts import Interrupts
@@ -73,6 +73,8 @@ def _ended(run: Run, interrupts: Interrupts, as_json: bool, seconds: float) -> i
 def tell_end(run: Run, state: str, end: dict[str, Any], seconds: float | None = None) -> None:
     """Say on stderr how a run ended and what to do next."""
     took = f" after {duration(seconds)}" if seconds is not None else ""
+    if told := launch.ending(run):
+        say(f"run {run.id}: {told}")
     if state == "done":
         say(f"run {run.id} is done{took}: {run.status().step} steps")
         adapter = run.export_dir / "adapter"

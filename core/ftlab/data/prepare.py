@@ -170,6 +170,7 @@ class _Work:
             skipped=dict(meta["skipped"]),
             duplicates=int(meta["duplicates"]),
             sample=summary.sample(self.tokenizer, store),
+            samples=summary.samples(self.tokenizer, store),
             template=meta["template"],
             **summary.describe(store),
         )

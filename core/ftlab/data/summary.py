@@ -40,10 +40,10 @@ def describe(store: TokenStore) -> dict[str, Any]:
     }
 
 
-def sample(tokenizer: Any, store: TokenStore) -> str:
-    """The first row as text, what is trained between the marks of `chat.MARKS`."""
-    bounds = [int(bound) for bound in store.rows[0]]
-    tokens, marks = store.sequences(0)[0]
+def sample(tokenizer: Any, store: TokenStore, row: int = 0) -> str:
+    """A row as text, what is trained between the marks of `chat.MARKS`."""
+    bounds = [int(bound) for bound in store.rows[row]]
+    tokens, marks = store.sequences(row)[0]
     shown = render_sample(tokenizer, tokens.tolist(), marks.tolist())
     if not store.preference:
         return shown
@@ -52,3 +52,10 @@ def sample(tokenizer: Any, store: TokenStore) -> str:
         tokenizer, store.tokens[rejected].tolist(), store.trained[rejected].tolist()
     )
     return f"{shown}\n[rejected]\n{other}"
+
+
+def samples(tokenizer: Any, store: TokenStore) -> tuple[str, ...]:
+    """The first row, one of median length and the longest, each once, as `sample` gives them."""
+    order = np.argsort(store.lengths().max(axis=1), kind="stable")
+    chosen = dict.fromkeys((0, int(order[len(order) // 2]), int(order[-1])))
+    return tuple(sample(tokenizer, store, row) for row in chosen)

@@ -35,8 +35,8 @@ def start(run: Run, *, resume: bool = False) -> int:
         FtlabError: the run directory is gone or cannot be written.
     """
     with run.lock() as lock:
-        _check(run, resume)
-        _clear_traces(run, resume)
+        check_startable(run, resume)
+        clear_traces(run, resume)
         return _spawn(run, resume, lock)
 
 
@@ -99,7 +99,8 @@ def environment(devices: list[int], base: dict[str, str]) -> dict[str, str]:
     return {**quiet, **base, **ours}
 
 
-def _check(run: Run, resume: bool) -> None:
+def check_startable(run: Run, resume: bool) -> None:
+    """Refuse a run that is done, or that was started before when it is not to be resumed."""
     state = run.liveness()
     if state == "done":
         raise ConfigError(f"run {run.id} is done; `ftrun show {run.id}` says what it made")
@@ -107,7 +108,7 @@ def _check(run: Run, resume: bool) -> None:
         raise ConfigError(f"run {run.id} was started before ({state}); use `ftrun resume {run.id}`")
 
 
-def _clear_traces(run: Run, resume: bool) -> None:
+def clear_traces(run: Run, resume: bool) -> None:
     """Remove what an earlier attempt left that would be taken for this one's."""
     control.Inbox(run).discard()
     run.launch_path.unlink(missing_ok=True)
@@ -126,7 +127,7 @@ def _spawn(run: Run, resume: bool, lock: Lock) -> int:
     with atomic.clear_errors(run.log_path):
         log = run.log_path.open("ab")
     with log:
-        _headline(log, command)
+        headline(log, command)
         try:
             child = _Detached(
                 command,
@@ -153,7 +154,8 @@ class _Detached(subprocess.Popen[bytes]):
         pass
 
 
-def _headline(log: BinaryIO, command: list[str]) -> None:
+def headline(log: BinaryIO, command: list[str]) -> None:
+    """Say in the log when an attempt starts and how."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S %z")
     log.write(f"--- {moment} {shlex.join(command)}\n".encode())
 

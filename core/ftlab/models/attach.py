@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ftlab.errors import EnvironmentUnfit
 from ftlab.lora.layers import LoraTensors, lora_of
-from ftlab.models.block import Block
+from ftlab.models.block import LAYER_SITES, Block
 from ftlab.models.engine import Decoder
 from ftlab.models.families import spec_from_config
 from ftlab.models.layers import Dense, Embedding, Norm, Projection, Weight
@@ -23,7 +23,6 @@ from ftlab.models.quantised import frozen_weight
 from ftlab.models.spec import DecoderSpec
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj")  # the others are the MLP's
-_LAYER_SITES = 16  # dropout keys reserved for each layer
 
 
 def attach(model: nn.Module, *, compute_dtype: torch.dtype | None = None) -> Decoder:
@@ -98,7 +97,7 @@ class _Binder:
         )
 
     def _head(self) -> Projection:
-        head = self._projection(self.causal, "lm_head", "", self.spec.num_layers * _LAYER_SITES)
+        head = self._projection(self.causal, "lm_head", "", self.spec.num_layers * LAYER_SITES)
         if head.tuned.bias is not None:
             raise EnvironmentUnfit("lm_head has a bias, which the engine does not compute")
         if head.lora is not None and (head.lora.dropout or head.lora.magnitude is not None):
@@ -115,7 +114,7 @@ class _Binder:
         linears = {}
         for number, name in enumerate(spec.layer_linears()):
             inside, part = (attention, "self_attn") if name in _ATTENTION else (mlp, "mlp")
-            site = index * _LAYER_SITES + number
+            site = index * LAYER_SITES + number
             linears[name] = self._projection(inside, name, f"{prefix}{part}.", site)
         heads = f"{prefix}self_attn."
         return Block(

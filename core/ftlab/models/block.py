@@ -16,6 +16,7 @@ from ftlab_kernels.reference.rope import rope
 from ftlab_kernels.reference.swiglu import swiglu
 
 Tables = tuple[Tensor, Tensor]
+LAYER_SITES = 16  # dropout keys reserved for each layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
-"""Decoder: the forward pass of every family in plain PyTorch, on CPU and GPU.
+"""Decoder: the forward pass of every family, on CPU and GPU.
 
 Padding-free: sequences lie end to end on one token axis [T]. Products run in `compute_dtype` by
 explicit casts, statistics and losses in fp32. Dropout is counter-based, so a layer that is
 computed again in the backward pass gets the same bits and there is no RNG state.
+
+The layers run in one of two ways: `fused`, by hand through shared buffers (`models.fused`), or as
+the reference, block by block under autograd, which is what the tests compare the other to.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ftlab.models.block import Block, Tables
+from ftlab.models.fused.stack import Stack, stack
 from ftlab.models.layers import Embedding, Mode, Norm, Projection
 from ftlab.models.recompute import recomputed
 from ftlab.models.rng import StepRng
 from ftlab.models.rope import tables
 from ftlab.models.spec import DecoderSpec
+from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, Schedule, uniform
+from ftlab_kernels.linear_cross_entropy import linear_cross_entropy
+from ftlab_kernels.linear_logprob import linear_logprob
 from ftlab_kernels.reference.attention import Layout, layout
-from ftlab_kernels.reference.linear_cross_entropy import linear_cross_entropy
-from ftlab_kernels.reference.linear_logprob import linear_logprob
 
 __all__ = ["Decoder", "StepRng"]
 
@@ -47,6 +52,9 @@ class Decoder:
         self.norm = norm
         self.head = head
         self.training = True
+        self.fused = True
+        self.schedule: Schedule | None = None  # of the fused layers; None: by `checkpointing`
+        self._stacks: dict[bool, Stack] = {}
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +78,8 @@ class Decoder:
             position_ids: int64 [T], from 0 in every sequence.
             cu_seqlens: [n + 1] boundaries of the sequences (int32), best on the CPU.
             rng: where dropout takes its masks from; None, or `eval_mode`, means no dropout.
-            checkpointing: keep one tensor a layer and compute the rest again in backward.
+            checkpointing: keep one tensor a layer and compute the rest again in backward; where
+                the layers are fused and there is a `schedule`, that decides instead.
             adapter: False computes the base model (the reference of DPO).
 
         Returns:
@@ -81,6 +90,10 @@ class Decoder:
         input_ids, position_ids = input_ids.to(self.device), position_ids.to(self.device)
         rotations = self._tables(position_ids, plan)
         x = self.embedding(input_ids, self.compute_dtype, mode)
+        if self.fused:
+            chosen = RECOMPUTE_ALL if checkpointing else KEEP_ALL
+            schedule = self.schedule or uniform(self.spec.num_layers, chosen)
+            return self._stack(adapter)(x, rotations, plan, schedule, mode.rng)
         for block in self.blocks:
             if checkpointing and torch.is_grad_enabled():
                 x = recomputed(block, x, rotations, plan, mode)
@@ -136,6 +149,14 @@ class Decoder:
         """Dropout off."""
         self.training = False
         self.model.eval()
+
+    def _stack(self, adapter: bool) -> Stack:
+        """The layers bound for the adapted or the base model, at the first pass that needs them."""
+        if adapter not in self._stacks:
+            self._stacks[adapter] = stack(
+                self.spec, self.blocks, self.norm, self.compute_dtype, adapter=adapter
+            )
+        return self._stacks[adapter]
 
     def _tables(self, position_ids: Tensor, plan: Layout) -> list[Tables]:
         length = plan.longest

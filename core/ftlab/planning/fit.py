@@ -11,6 +11,7 @@ from ftlab.estimate import Work
 from ftlab.facts import Gpu
 from ftlab.planning.draft import Draft
 from ftlab.planning.length import longest_length, sequences_per_row
+from ftlab.planning.scheduling import decide_schedule, step_memory
 from ftlab.planning.words import size
 
 TOKENS_CAP = {True: 16384, False: 2048}  # micro_batch_size auto, on a GPU and on the CPU
@@ -46,6 +47,7 @@ def decide_fit(draft: Draft, gpu: Gpu | None, length: int, budget: int) -> Fit:
         best = _smallest(draft, gpu, length)
         _refuse_memory(draft, length, budget, best)
     _record(draft, gpu, best, budget)
+    decide_schedule(draft, best.work, budget)
     return best
 
 
@@ -80,7 +82,7 @@ def _best_layout(
     for checkpointing in _checkpointings(draft):
         for micro in _micro_batches(draft, gpu, length):
             work = _work(draft, gpu, length, micro, precision, optimizer, checkpointing)
-            found = Fit(work, micro, estimate.memory(work))
+            found = Fit(work, micro, step_memory(work, budget))
             if found.total <= budget:
                 fits[checkpointing] = found
                 break
@@ -138,7 +140,7 @@ def _smallest(draft: Draft, gpu: Gpu | None, length: int) -> Fit:
     precision, optimizer = _precisions(draft, gpu)[-1], _optimizers(draft)[-1]
     recompute = _checkpointings(draft)[-1]
     work = _work(draft, gpu, length, micro, precision, optimizer, recompute)
-    return Fit(work, micro, estimate.memory(work))
+    return Fit(work, micro, step_memory(work, None))
 
 
 def _refuse_memory(draft: Draft, length: int, budget: int, least: Fit) -> None:
@@ -168,7 +170,7 @@ def _remedies(draft: Draft, length: int, budget: int, least: Fit) -> str:
 
 
 def _total(work: Work) -> int:
-    return sum(estimate.memory(work).values())
+    return sum(step_memory(work, None).values())
 
 
 def _changes(draft: Draft, length: int, least: Fit) -> Iterator[tuple[str, Callable[[Work], Work]]]:

@@ -144,11 +144,11 @@ def _from_checkpoint(draft: Draft) -> None:
 
 def decide_attention(draft: Draft, gpu: Gpu | None) -> None:
     """Say which engine and which attention run."""
-    draft.decide("engine", "reference", "plain PyTorch, the same on CPU and GPU")
+    draft.decide("engine", "fused", "each layer forward and backward by hand, its buffers reused")
     spec = draft.spec
     if gpu is not None:
-        reason = "torch's fused attention is not repeatable on a GPU"
-        draft.decide("attention", "block", reason)
+        reason = "the faster of our kernel and a repeatable library's, for each batch"
+        draft.decide("attention", "kernel", reason)
     elif spec.attention_softcap is not None:
         draft.decide("attention", "block", "the model soft-caps its attention scores")
     elif any(window is not None for window in spec.windows):

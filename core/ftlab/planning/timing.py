@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ftlab.estimate import Work, linear_parameters, targets
-from ftlab.facts import Machine
+from ftlab.facts import Gpu, Machine
 
 # Tensor-core peak of one multiprocessor in TFLOP/s (16-bit, dense), then of its fp32 units.
 # Vendors' peak of a typical card divided by its multiprocessors: V100, T4, A100, RTX 3090,
@@ -79,14 +79,18 @@ def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tu
 
 def _speeds(work: Work, machine: Machine, gpu: int | None) -> tuple[float, float]:
     """Operations per second, worst and best."""
-    sixteen = work.compute_dtype != "fp32"
     if gpu is None:
-        factors = CPU_BF16_FACTOR if sixteen else (1.0, 1.0)
+        factors = CPU_BF16_FACTOR if work.compute_dtype != "fp32" else (1.0, 1.0)
         threads = max(1, machine.threads)
         low, high = (g * f for g, f in zip(CPU_GFLOPS, factors, strict=True))
         return low * threads * 1e9, high * threads * 1e9
     card = next(item for item in machine.gpus if item.index == gpu)
-    known = [c for c in PEAK_BY_CAPABILITY if c <= card.capability]
-    peak = PEAK_BY_CAPABILITY[max(known, default=(7, 0))][0 if sixteen else 1]
-    total = peak * (card.multiprocessors or 40) * 1e12
+    total = peak(card, work.compute_dtype)
     return total * GPU_SHARE[0], total * GPU_SHARE[1]
+
+
+def peak(card: Gpu, compute_dtype: str) -> float:
+    """Operations per second that the vendor states for this card: dense, tensor cores at 16 bit."""
+    known = [c for c in PEAK_BY_CAPABILITY if c <= card.capability]
+    each = PEAK_BY_CAPABILITY[max(known, default=(7, 0))][compute_dtype == "fp32"]
+    return each * (card.multiprocessors or 40) * 1e12

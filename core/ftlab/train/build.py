@@ -23,6 +23,7 @@ from ftlab.models.dtypes import as_dtype
 from ftlab.models.engine import Decoder
 from ftlab.models.load import Loaded, load_model
 from ftlab.plan import Plan
+from ftlab.planning.schedule import from_text
 from ftlab.run import Run
 from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
@@ -144,6 +145,8 @@ def _prepare(desk: Desk) -> Work:
     loaded = _load(plan)
     _use_template(desk, loaded)
     model = attach(loaded.model, compute_dtype=as_dtype(plan.decided("compute_dtype")))
+    if "memory_schedule" in plan.decisions:
+        model.schedule = from_text(plan.decided("memory_schedule"))
     return Work(
         loaded,
         model,

@@ -45,8 +45,7 @@ def optimizer(
         fused = all(parameter.is_cuda for parameter in parameters.values())
         return AdamW(groups, lr=0.0, betas=betas, eps=eps, foreach=False, fused=fused)
     if name == "adamw_8bit":
-        made: Optimizer = _bitsandbytes().AdamW8bit(groups, lr=0.0, betas=betas, eps=eps)
-        return made
+        return _eight_bit(groups, betas, eps)
     raise ValueError(f"unknown optimizer {name!r}; allowed: adamw, adamw_8bit")
 
 
@@ -120,12 +119,15 @@ def _decays(name: str, parameter: Parameter) -> bool:
     return parameter.dim() > 1 and not name.endswith("bias")
 
 
-def _bitsandbytes() -> Any:
+def _eight_bit(groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> Optimizer:
     try:
-        import bitsandbytes.optim as optim
+        import bitsandbytes.optim  # noqa: F401  what the next import needs
     except ImportError as error:
         raise EnvironmentUnfit(
             "optim.name adamw_8bit needs bitsandbytes, which cannot be imported here "
             f"({error}); install it or set optim.name: adamw"
         ) from error
-    return optim
+    from ftlab.train.flat_adamw import FlatAdamW8bit
+
+    made: Optimizer = FlatAdamW8bit(groups, lr=0.0, betas=betas, eps=eps)
+    return made

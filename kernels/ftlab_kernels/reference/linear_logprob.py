@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ftlab_kernels.reference.linear_cross_entropy import CHUNK, linear_cross_entropy
+from ftlab_kernels.reference.linear_cross_entropy import linear_cross_entropy
 
 
 def linear_logprob(
@@ -17,7 +17,7 @@ def linear_logprob(
     *,
     softcap: float | None = None,
     logit_scale: float = 1.0,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """fp32 [T]: log-probability of each label, 0 where the label is -100.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ftlab.data.summary import describe, sample
+from ftlab.data.summary import describe, sample, samples
 from ftlab.data.tokens import StoreWriter
 
 
@@ -43,3 +43,17 @@ def test_a_pair_shows_both_answers(tmp_path: Path, tiny: Callable[..., Any]) -> 
         writer.append(tokens, marks, np.array([[len(part) for part in parts]]))
         store = writer.finish()
     assert sample(tokenizer, store) == "the answer⟦ is Yes⟧\n[rejected]\n⟦ is No⟧"
+
+
+def test_three_rows_are_shown_and_none_twice(tmp_path: Path, tiny: Callable[..., Any]) -> None:
+    tokenizer = tiny("none", add_bos=False)
+    rows = [np.array(tokenizer("the answer" + " is Yes" * n)["input_ids"]) for n in (2, 9, 1, 3)]
+    with StoreWriter(tmp_path, preference=False) as writer:
+        for row in rows:
+            writer.append(row, np.ones(len(row)), np.array([[len(row)]]))
+        store = writer.finish()
+    shown = samples(tokenizer, store)
+    assert [text.count("Yes") for text in shown] == [2, 3, 9]
+    with StoreWriter(tmp_path / "one", preference=False) as writer:
+        writer.append(rows[0], np.ones(len(rows[0])), np.array([[len(rows[0])]]))
+        assert len(samples(tokenizer, writer.finish())) == 1

@@ -31,7 +31,7 @@ def test_dtype_follows_the_capability(
     assert words in made.decisions["compute_dtype"].reason
     assert made.config.model.precision == compute
     assert made.decided("device") == "cuda:0"
-    assert made.decided("attention") == "block"
+    assert made.decided("attention") == "kernel"
 
 
 def test_the_cpu_computes_in_fp32(resolve: Resolve) -> None:

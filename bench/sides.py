@@ -1,0 +1,177 @@
+"""The sides of a comparison: each loads the same checkpoint and gives one training step.
+
+A side returns (loss, backward-able): `forward() -> loss` and the trained parameters by a common
+name, so that losses and gradients can be compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass
+class Task:
+    """What every side is asked to do."""
+
+    checkpoint: Path
+    rows: int
+    length: int
+    rank: int
+    dropout: float
+    precision: str  # nf4 or bf16
+    checkpointing: str  # "none", "full", or a peer's own word
+    budget: int | None  # bytes, for this project alone
+    device: str
+
+
+@dataclass
+class Side:
+    """A model that can take steps."""
+
+    forward: Callable[[], Tensor]
+    parameters: dict[str, Tensor]
+    note: str = ""
+
+
+def tokens(task: Task, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels [rows, length]: the next token, none at the end of a row."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, vocabulary, (task.rows, task.length), generator=generator)
+    labels = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], dim=1)
+    return ids.to(task.device), labels.to(task.device)
+
+
+def fill(parameters: dict[str, Tensor]) -> None:
+    """The same adapter on every side, B not zero: a function of the parameter's name."""
+    import zlib
+
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            generator = torch.Generator(parameter.device).manual_seed(zlib.crc32(name.encode()))
+            parameter.normal_(0, 0.01, generator=generator)
+
+
+def common_name(name: str) -> str:
+    """layers.3.mlp.up_proj.lora_A from any side's spelling."""
+    found = re.search(r"layers\.(\d+)\.\w+\.(\w+)\.(lora_[AB])", name)
+    return ".".join(found.groups()) if found else name
+
+
+def ftlab(task: Task) -> Side:
+    """This project."""
+    from ftlab.lora.inject import inject
+    from ftlab.models.attach import attach
+    from ftlab.models.families import spec_from_config
+    from ftlab.schema import AdapterSection
+
+    model = _hugging_face(task)
+    spec = spec_from_config({**model.config.to_dict(), "architectures": ["LlamaForCausalLM"]})
+    adapter = AdapterSection(r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout)
+    model = inject(model, adapter, spec, seed=0)
+    decoder = attach(model, compute_dtype=torch.bfloat16)
+    decoder.train_mode()
+    note = _schedule(decoder, task, adapter)
+    named = {common_name(n): p for n, p in decoder.trainable().items()}
+    fill(named)
+    ids, labels = (x.reshape(-1) for x in tokens(task, spec.vocab_size))
+    positions = torch.arange(task.length, device=task.device).repeat(task.rows)
+    bounds = list(range(0, task.rows * task.length + 1, task.length))
+    count = task.rows * (task.length - 1)
+
+    def forward() -> Tensor:
+        hidden = decoder.hidden(ids, positions, bounds, checkpointing=task.checkpointing != "none")
+        return decoder.token_loss(hidden, labels).sum() / count
+
+    return Side(forward, named, note)
+
+
+def peft(task: Task) -> Side:
+    """transformers with PEFT."""
+    import peft
+
+    model = _hugging_face(task)
+    if task.checkpointing != "none":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    config = peft.LoraConfig(
+        r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout, target_modules=TARGETS,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return _peer(peft.get_peft_model(model, config), task)
+
+
+def liger(task: Task) -> Side:
+    """transformers with PEFT and Liger's kernels."""
+    from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+    apply_liger_kernel_to_llama()
+    return peft(task)
+
+
+def unsloth(task: Task) -> Side:
+    """Unsloth; `checkpointing` is "none", "full" or "unsloth"."""
+    from unsloth import FastLanguageModel  # before transformers, as it asks
+
+    model, _ = FastLanguageModel.from_pretrained(
+        str(task.checkpoint), max_seq_length=task.length, dtype=torch.bfloat16,
+        load_in_4bit=task.precision == "nf4", local_files_only=True,
+    )  # fmt: skip
+    modes = {"none": False, "full": True, "unsloth": "unsloth"}
+    model = FastLanguageModel.get_peft_model(
+        model, r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout, bias="none",
+        target_modules=TARGETS, use_gradient_checkpointing=modes[task.checkpointing],
+        random_state=0, max_seq_length=task.length,
+    )  # fmt: skip
+    FastLanguageModel.for_training(model)
+    return _peer(model, task)
+
+
+SIDES: dict[str, Callable[[Task], Side]] = {
+    "ftlab": ftlab, "unsloth": unsloth, "peft": peft, "liger": liger,
+}  # fmt: skip
+
+
+def _hugging_face(task: Task) -> Any:
+    import transformers
+
+    extra = {} if task.precision == "nf4" else {"torch_dtype": torch.bfloat16}
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        str(task.checkpoint), device_map={"": task.device}, attn_implementation="sdpa",
+        local_files_only=True, **extra,
+    )  # fmt: skip
+    return model.requires_grad_(False)
+
+
+def _peer(model: Any, task: Task) -> Side:
+    named = {common_name(n): p for n, p in model.named_parameters() if p.requires_grad}
+    fill(named)
+    model.train()
+    ids, _ = tokens(task, model.config.vocab_size)
+    # Peers shift labels themselves.
+    return Side(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, named)
+
+
+def _schedule(decoder: Any, task: Task, adapter: Any) -> str:
+    """Give the engine the fastest schedule within the budget; what it predicts."""
+    if task.budget is None:
+        return ""
+    from ftlab.estimate import Work
+    from ftlab.planning.memory import fastest
+
+    work = Work(
+        spec=decoder.spec, adapter=adapter, precision=task.precision, compute_dtype="bf16",
+        optimizer="adamw_8bit", tokens=task.rows * task.length, longest=task.length,
+        checkpointing=False, cuda=True,
+    )  # fmt: skip
+    chosen = fastest(work, task.budget)
+    decoder.schedule = chosen.schedule
+    return f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB"

@@ -1,0 +1,34 @@
+"""Compare runs that are done: what differs, where it began, and a verdict for each.
+
+The first run is compared with every other one. Exit code 0 when all of them have the same bits, 4
+when one has not, like diff.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ftlab.commands import common
+from ftlab.errors import ConfigError
+from ftlab.reproduce import text, verdict
+from ftlab.run import Run
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="two or more runs, as elsewhere")
+    common.runs_option(parser)
+    common.json_option(parser, "the verdicts")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print a verdict per pair; 0 or 4."""
+    if len(args.runs) < 2:
+        raise ConfigError("compare needs two runs or more; `ftrun runs` lists them")
+    first, *others = (Run.find(name, args.runs_dir) for name in args.runs)
+    verdicts = [verdict.judge(first, other) for other in others]
+    if args.json:
+        common.put_json([found.to_json() for found in verdicts])
+    else:
+        print("\n\n".join(text.render(found) for found in verdicts))
+    return max(found.exit_code for found in verdicts)

@@ -1,0 +1,79 @@
+"""Run a finished run again, and say whether it gives the same bits.
+
+The same config with every automatic choice as it was made then, the same model and data by their
+hashes. Where something differs that can change the result, the verdict INCOMPARABLE is given before
+a step is made. Exit code 0 for BITWISE, 4 for any other verdict; the new run stays, with the
+verdict in its reproduce.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ftlab import atomic, launch, probe, registry
+from ftlab.commands import common
+from ftlab.commands.watch import watch
+from ftlab.facts import Facts
+from ftlab.interrupts import Interrupts
+from ftlab.reproduce import compare, rerun, text, verdict
+from ftlab.reproduce.verdict import Verdict
+from ftlab.run import Run
+from ftlab.schema import RunConfig
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    common.run_argument(parser)
+    parser.add_argument("--name", metavar="ID", help="name of the new run (default: made up)")
+    parser.add_argument(
+        "--in", metavar="WHERE", dest="where", choices=("local", "docker"),
+        help="run it on this machine or in a container (default: as the original)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set",
+        metavar="A.B=C",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="where model and data lie now, such as model.name=DIR; never another setting",
+    )
+    parser.add_argument("--quiet", action="store_true", help="do not print the plan")
+    common.json_option(parser, "the verdict")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run again and judge; 0, 4, or the exit code of a run that failed."""
+    original = common.find(args)
+    compare.sealed(original)
+    asked = rerun.config_again(original, args.overrides, args.where)
+    launch.check(asked.launch.where)
+    registry.check(args.runs_dir, args.name)
+
+    def collect(config: RunConfig) -> Facts:
+        return probe.collect(config, runs_dir=args.runs_dir)
+
+    plan = rerun.plan_again(original, asked, collect)
+    if found := rerun.hopeless(original, plan):
+        return _tell(found, args)
+    if not args.quiet and not args.json:
+        common.say(common.plan_text(plan, sys.stderr))
+    with Interrupts() as interrupts:
+        again = Run.create(plan, args.runs_dir, args.name)
+        launch.start(again)
+        common.say(f"run {again.id} reproduces {original.id}: {again.path}")
+        code = watch(again, interrupts, as_json=False)
+    if code:
+        return code
+    found = verdict.judge(original, again)
+    entry = {**found.to_json(), "original": str(original.path)}
+    atomic.write_json(again.path / "reproduce.json", entry)
+    return _tell(found, args)
+
+
+def _tell(found: Verdict, args: argparse.Namespace) -> int:
+    if args.json:
+        common.put_json(found.to_json())
+    else:
+        print(text.render(found))
+    return found.exit_code

@@ -1,0 +1,114 @@
+"""Tensors moved to pinned host memory in the forward pass and back before backward needs them.
+
+Copies run on a stream of their own, through two device slots for each item: while one is computed
+into, the other one travels. Events order the two streams; the host waits for nothing. On the CPU
+the copies are plain ones, so that the same path runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SLOTS = 2
+
+
+@dataclass(slots=True)
+class _Slot:
+    tensor: Tensor
+    layer: int = -1  # whose values lie here
+    copied: Any = None  # event: the last copy out of or into it is done
+    used: Any = None  # event: the computation that read it is done
+
+
+@dataclass
+class Offload:
+    """The host side of one pass; reused by later ones."""
+
+    device: torch.device
+    host: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    slots: dict[tuple[str, int], _Slot] = field(default_factory=dict)
+    stream: Any = None
+
+    def __post_init__(self) -> None:
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def begin(self) -> None:
+        """Forget the device slots of an earlier pass; host memory stays."""
+        self.slots.clear()
+
+    def slot(self, layer: int, item: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """Where the forward pass computes an item that will leave the device."""
+        key = (item, layer % _SLOTS)
+        if key not in self.slots:
+            made = torch.empty(rows, columns, dtype=dtype, device=self.device)
+            self.slots[key] = _Slot(made)
+        found = self.slots[key]
+        self._main_waits(found.copied)
+        found.layer = layer
+        return found.tensor
+
+    def send(self, layer: int, item: str) -> None:
+        """Copy a computed item to the host."""
+        slot = self.slots[item, layer % _SLOTS]
+        host = self._host(layer, item, slot.tensor)
+        if self.stream is None:
+            host.copy_(slot.tensor)
+            return
+        self.stream.wait_event(_now())
+        with torch.cuda.stream(self.stream):
+            host.copy_(slot.tensor, non_blocking=True)
+            slot.copied = _now()
+
+    def fetch(self, layer: int, item: str) -> None:
+        """Begin to copy an item back, unless it still lies in its slot."""
+        slot = self.slots[item, layer % _SLOTS]
+        if slot.layer == layer:
+            return
+        slot.layer = layer
+        if self.stream is None:
+            slot.tensor.copy_(self.host[layer, item])
+            return
+        if slot.used is not None:
+            self.stream.wait_event(slot.used)
+        with torch.cuda.stream(self.stream):
+            slot.tensor.copy_(self.host[layer, item], non_blocking=True)
+            slot.copied = _now()
+
+    def take(self, layer: int, item: str) -> Tensor:
+        """The item on the device, for computations that come after this call."""
+        self.fetch(layer, item)
+        slot = self.slots[item, layer % _SLOTS]
+        self._main_waits(slot.copied)
+        return slot.tensor
+
+    def release(self, layer: int, item: str) -> None:
+        """The backward pass of the layer has read the item."""
+        if self.stream is not None:
+            self.slots[item, layer % _SLOTS].used = _now()
+
+    def nbytes(self) -> int:
+        """Pinned host bytes."""
+        return sum(t.numel() * t.element_size() for t in self.host.values())
+
+    def _host(self, layer: int, item: str, like: Tensor) -> Tensor:
+        held = self.host.get((layer, item))
+        if held is None or held.shape != like.shape or held.dtype != like.dtype:
+            pinned = self.stream is not None
+            held = torch.empty(like.shape, dtype=like.dtype, pin_memory=pinned)
+            self.host[layer, item] = held
+        return held
+
+    def _main_waits(self, event: Any) -> None:
+        if event is not None:
+            torch.cuda.current_stream(self.device).wait_event(event)
+
+
+def _now() -> Any:
+    event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event

@@ -1,0 +1,206 @@
+"""All layers as one function of the hidden states: a single node in autograd's graph.
+
+Forward and backward run layer by layer through buffers that all layers share. The tensors between
+the passes live where the schedule says; gradients of every parameter come out at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ftlab.models.block import Block
+from ftlab.models.fused.layer import LAYER_SITES, BoundNorm, Layer, bind
+from ftlab.models.fused.layer_backward import layer_backward
+from ftlab.models.fused.layer_forward import Run, Tables, layer_forward
+from ftlab.models.fused.offload import Offload
+from ftlab.models.fused.ops import ops_for
+from ftlab.models.fused.storage import Storage
+from ftlab.models.fused.targets import Pass
+from ftlab.models.fused.workspace import Workspace
+from ftlab.models.layers import Norm
+from ftlab.models.rng import StepRng
+from ftlab.models.spec import DecoderSpec
+from ftlab.planning.schedule import ITEMS, Schedule, items_of
+from ftlab_kernels.attention import operators
+
+
+@dataclass
+class Stack:
+    """The layers and the final norm of a decoder, bound for the adapted or the base model."""
+
+    spec: DecoderSpec
+    layers: tuple[Layer, ...]
+    final: BoundNorm
+    dtype: torch.dtype
+    parameters: tuple[Tensor, ...]  # those that get gradients, each once
+    idle: list[Offload] = field(default_factory=list)
+
+    def __call__(
+        self,
+        x: Tensor,
+        tables: Sequence[Tables],
+        plan: Any,
+        schedule: Schedule,
+        rng: StepRng | None,
+    ) -> Tensor:
+        """x [T, H] to the normed hidden states [T, H]."""
+        trained = torch.is_grad_enabled() and (x.requires_grad or bool(self.parameters))
+        call = _Call(self, tables, plan, schedule, rng, trained)
+        if not trained:
+            return call.forward(x.detach())
+        hidden: Tensor = _Function.apply(call, x, *self.parameters)  # type: ignore[no-untyped-call]
+        return hidden
+
+    def run(self, call: _Call, tokens: int, device: torch.device) -> Run:
+        """What the layers of one pass share."""
+        spec, scratch = self.spec, Workspace(device, self.dtype)
+        for arena in ("wide", "narrow"):
+            sizes = [
+                g.operand_size for layer in self.layers for g in layer.groups if g.arena == arena
+            ]
+            scratch.reserve(arena, max(sizes))
+        scratch.reserve("product", tokens * max(layer.product_columns for layer in self.layers))
+        windows = {layer.window for layer in self.layers}
+        pairs = {
+            window: operators(
+                call.plan, spec.num_heads, spec.num_kv_heads, spec.head_dim, self.dtype, window,
+                spec.attention_softcap,
+            )
+            for window in windows
+        }  # fmt: skip
+        return Run(
+            ops=ops_for(device, self.dtype, spec.activation),
+            shared=Pass(scratch, call.rng, sites=len(self.layers) * LAYER_SITES),
+            storage=Storage(
+                call.schedule,
+                items_of(spec.sandwich_norms),
+                scratch,
+                call.offload,
+                keeps=call.keeps,
+            ),
+            tables=call.tables,
+            plan=call.plan,
+            attention=pairs,
+            tokens=tokens,
+            scale=spec.attention_scale,
+            softcap=spec.attention_softcap,
+        )
+
+
+def stack(
+    spec: DecoderSpec,
+    blocks: Sequence[Block],
+    norm: Norm,
+    dtype: torch.dtype,
+    *,
+    adapter: bool,
+) -> Stack:
+    """Bind blocks and final norm; `adapter` False takes the base model's weights."""
+    layers = tuple(bind(block, i, adapter=adapter, dtype=dtype) for i, block in enumerate(blocks))
+    weight = norm.tuned if adapter else norm.base
+    final = BoundNorm(weight, norm.eps, norm.offset, norm.weight_fp32)
+    trained: dict[int, Tensor] = {}
+    if adapter:
+        for layer in layers:
+            for parameter in layer.tensors():
+                if parameter.requires_grad:
+                    trained[id(parameter)] = parameter
+        if weight.requires_grad:
+            trained[id(weight)] = weight
+    return Stack(spec, layers, final, dtype, tuple(trained.values()))
+
+
+class _Call:
+    """One forward pass and, at most once, its backward pass."""
+
+    def __init__(
+        self,
+        owner: Stack,
+        tables: Sequence[Tables],
+        plan: Any,
+        schedule: Schedule,
+        rng: StepRng | None,
+        keeps: bool,
+    ) -> None:
+        self.owner, self.tables, self.plan = owner, tables, plan
+        self.schedule, self.rng, self.keeps = schedule, rng, keeps
+        self.offload: Offload | None = None
+        self.storage: Storage | None = None
+        self.last: Tensor | None = None  # residual stream after the last layer
+        self.rstd: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All layers and the final norm."""
+        owner = self.owner
+        if self.keeps and any("offload" in map(layer.of, ITEMS) for layer in self.schedule):
+            self.offload = owner.idle.pop() if owner.idle else Offload(x.device)
+            self.offload.begin()
+        run = owner.run(self, len(x), x.device)
+        stream, update = x, None
+        for layer in owner.layers:
+            stream, update = layer_forward(run, layer, stream, update)
+        assert update is not None
+        hidden, final = torch.empty_like(x), owner.final
+        _, last, rstd = run.ops.rms_norm_forward(
+            update, final.weight.detach(), eps=final.eps, offset=final.offset,
+            weight_fp32=final.weight_fp32, residual=stream, out=hidden,
+            residual_out=torch.empty_like(x),
+        )  # fmt: skip
+        if self.keeps:
+            self.storage, self.last, self.rstd = run.storage, last, rstd
+            # Scratch is of no use until the backward pass makes its own.
+            self.storage.scratch = Workspace(x.device, owner.dtype)
+        return hidden
+
+    def backward(
+        self, grad: Tensor, *, to_input: bool
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients of x and of the owner's parameters."""
+        owner, storage, last = self.owner, self.storage, self.last
+        if storage is None or last is None:
+            raise RuntimeError("the layers' backward pass ran before; its buffers are overwritten")
+        run = owner.run(self, len(last), last.device)
+        storage.scratch = run.shared.scratch
+        run.storage, self.storage, self.last = storage, None, None
+        stream = self._final(run, last, grad)
+        for layer in reversed(owner.layers):
+            storage.fetch(layer.index - 1)
+            layer_backward(run, layer, stream, to_input=to_input or layer.index > 0)
+            storage.release(layer.index)
+        if self.offload is not None:
+            owner.idle.append(self.offload)
+        hidden = owner.spec.hidden_size
+        d_x = stream[:, :hidden].contiguous() if to_input else None
+        found = run.shared.gradients.found
+        return d_x, [found.get(id(parameter)) for parameter in owner.parameters]
+
+    def _final(self, run: Run, last: Tensor, grad: Tensor) -> Tensor:
+        """Through the final norm, into the buffer of the residual stream's gradient."""
+        final, width = self.owner.final, self.owner.spec.hidden_size
+        pads = max(layer.stream_width for layer in self.owner.layers)
+        stream = run.shared.scratch.get("stream_slope", len(last), pads)
+        _, d_weight = run.ops.rms_norm_backward(
+            grad, last, final.weight.detach(), self.rstd, offset=final.offset,
+            weight_fp32=final.weight_fp32, out=stream[:, :width], need_weight_grad=final.trains,
+        )  # fmt: skip
+        if final.trains:
+            run.shared.gradients.add(final.weight, d_weight)
+        return stream
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: _Call, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.call = call
+        ctx.to_input = ctx.needs_input_grad[1]
+        return call.forward(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_x, gradients = ctx.call.backward(grad.contiguous(), to_input=ctx.to_input)
+        return None, d_x, *gradients

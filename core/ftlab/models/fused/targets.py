@@ -1,0 +1,127 @@
+"""What a group of projections that share their input consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ftlab.lora.layers import LoraTensors
+from ftlab.models.fused.workspace import Workspace
+from ftlab.models.layers import Projection, Weight
+from ftlab.models.rng import StepRng
+from ftlab_kernels.reference.dropout import dropout
+
+
+class Gradients:
+    """Gradients of one backward pass by parameter."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Tensor] = {}
+
+    def add(self, parameter: Tensor, grad: Tensor) -> None:
+        """Give a parameter its gradient, or more of it."""
+        shaped = grad.to(parameter.dtype)
+        held = self.found.get(id(parameter))
+        self.found[id(parameter)] = shaped if held is None else held.add_(shaped)
+
+
+@dataclass(slots=True)
+class Pass:
+    """What every layer of one pass shares."""
+
+    scratch: Workspace
+    rng: StepRng | None  # None: no dropout
+    drop: Callable[[Tensor, float, int], Tensor] = dropout
+    gradients: Gradients = field(default_factory=Gradients)
+    sites: int = 0  # call sites of dropout there are
+    _keys: Tensor | None = None
+
+    def seeds(self, first: int, count: int) -> Tensor:
+        """Keys of `count` call sites from `first` on, int64 on the device: one copy a pass."""
+        if self._keys is None:
+            assert self.rng is not None
+            keys = torch.tensor([self.rng.key(site) for site in range(self.sites)])
+            device = self.scratch.device
+            if device.type == "cuda":
+                keys = keys.pin_memory()
+            self._keys = keys.to(device, non_blocking=True)
+        return self._keys[first : first + count]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One projection of a group: rows [start, stop) of its output."""
+
+    weight: Weight
+    bias: Tensor | None
+    lora: LoraTensors | None
+    site: int
+    start: int
+    stop: int
+    low: int  # first of its columns among x A^T of the whole group
+
+    @property
+    def rows(self) -> slice:
+        """Its columns in the group's output [T, N]."""
+        return slice(self.start, self.stop)
+
+    @property
+    def ranks(self) -> slice:
+        """Its columns in the group's x A^T."""
+        return slice(self.low, self.low + (self.lora.a.shape[0] if self.lora else 0))
+
+    @property
+    def trains_weight(self) -> bool:
+        """Whether the dense weight itself gets a gradient."""
+        return isinstance(self.weight, Tensor) and self.weight.requires_grad
+
+    @property
+    def trains(self) -> bool:
+        """Whether any of its parameters gets a gradient."""
+        trained_bias = self.bias is not None and self.bias.requires_grad
+        return self.trains_weight or trained_bias or self.lora is not None
+
+    def dropped(self, x: Tensor, shared: Pass) -> Tensor:
+        """d(x), which is x itself without dropout."""
+        p = self.dropout(shared)
+        return shared.drop(x, p, self._key(shared)) if p else x
+
+    def dropout(self, shared: Pass) -> float:
+        """The share that is dropped in this pass."""
+        return self.lora.dropout if self.lora is not None and shared.rng is not None else 0.0
+
+    def _key(self, shared: Pass) -> int:
+        assert shared.rng is not None
+        return shared.rng.key(self.site)
+
+
+def targets(projections: list[Projection], sizes: list[int], *, adapter: bool) -> list[Target]:
+    """Lay projections of `sizes` outputs beside each other; `adapter` False takes the base."""
+    found, start, low = [], 0, 0
+    for projection, size in zip(projections, sizes, strict=True):
+        held = projection.tuned if adapter else projection.base
+        lora = projection.lora if adapter else None
+        found.append(
+            Target(held.weight, held.bias, lora, projection.site, start, start + size, low)
+        )
+        start += size
+        low += lora.a.shape[0] if lora else 0
+    return found
+
+
+def add_bias(parts: list[Target], out: Tensor) -> None:
+    """out [T, N] += bias, where there is one."""
+    for part in parts:
+        if part.bias is not None:
+            out[:, part.rows] += part.bias.detach().to(out.dtype)
+
+
+def bias_gradients(parts: list[Target], dy: Tensor, gradients: Gradients) -> None:
+    """Column sums of dy [T, N] in fp32, for trained biases."""
+    for part in parts:
+        if part.bias is not None and part.bias.requires_grad:
+            wide = torch.promote_types(dy.dtype, torch.float32)
+            gradients.add(part.bias, dy[:, part.rows].sum(0, dtype=wide))

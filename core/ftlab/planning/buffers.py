@@ -1,0 +1,120 @@
+"""Bytes of every tensor that the fused engine holds during a step, from shapes alone.
+
+T tokens of a micro-batch, b bytes of the compute dtype. Names are those of `models.fused`: items
+lie between the passes, scratch is shared by all layers of one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ftlab.estimate import DTYPE_BYTES, Work, targets
+from ftlab.planning.schedule import items_of
+
+_UNIT, _PAD = 16, 64  # columns: each rank is rounded up to the one, a group's to the other
+_GROUPS = {
+    "qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj"),
+    "o": ("o_proj",),
+    "gate_up": ("gate_proj", "up_proj", "gate_up_proj"),
+    "down": ("down_proj",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Columns of one layer's tensors."""
+
+    items: dict[str, int]  # item -> columns
+    low: int  # x A^T of all groups together
+    pads: dict[str, int]  # group -> columns that its buffers have beyond its own
+    outputs: dict[str, int]
+    inputs: dict[str, int]
+
+
+def folds(work: Work) -> bool:
+    """Whether adapters are folded into the products: LoRA over frozen weights."""
+    return not work.full and not work.adapter.use_dora
+
+
+def shape_of(work: Work) -> Shape:
+    """Columns of every tensor of a layer."""
+    spec = work.spec
+    adapted, linears = targets(spec, work.adapter), spec.layer_linears()
+    ranks, outputs, inputs = {}, {}, {}
+    for group, names in _GROUPS.items():
+        present = [name for name in names if name in linears]
+        rank = -(-work.adapter.r // _UNIT) * _UNIT
+        count = rank * sum(name in adapted for name in present)
+        ranks[group] = -(-count // _PAD) * _PAD
+        outputs[group] = sum(linears[name][0] for name in present)
+        inputs[group] = linears[present[0]][1]
+    pads = {group: rank if folds(work) else 0 for group, rank in ranks.items()}
+    columns = {
+        "input": spec.hidden_size,
+        "qkv": outputs["qkv"],
+        "attention": inputs["o"] + pads["o"],
+        "attention_out": spec.hidden_size,
+        "middle": spec.hidden_size,
+        "mlp": outputs["gate_up"] + pads["gate_up"],
+        "mlp_out": spec.hidden_size,
+    }
+    items = {item: columns[item] for item in items_of(spec.sandwich_norms)}
+    return Shape(items, sum(ranks.values()), pads, outputs, inputs)
+
+
+def item_bytes(work: Work, shape: Shape) -> dict[str, int]:
+    """Item -> bytes of one layer."""
+    b = DTYPE_BYTES[work.compute_dtype]
+    return {item: work.tokens * columns * b for item, columns in shape.items.items()}
+
+
+def small_bytes(work: Work, shape: Shape) -> int:
+    """What every layer keeps whatever the schedule: statistics and x A^T."""
+    spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
+    norms = 2 + 2 * spec.sandwich_norms + spec.qk_norm * (spec.num_heads + spec.num_kv_heads)
+    return work.tokens * (4 * (norms + spec.num_heads) + shape.low * b)
+
+
+def operand_bytes(work: Work, shape: Shape) -> int:
+    """The two matrices into which weights and adapters are expanded."""
+    if not folds(work) or work.precision == work.compute_dtype:
+        return _expanded(work)
+    sizes = {
+        g: (shape.outputs[g] + shape.pads[g]) * (shape.inputs[g] + shape.pads[g]) for g in _GROUPS
+    }
+    pair = max(sizes["qkv"], sizes["gate_up"]) + max(sizes["o"], sizes["down"])
+    return pair * DTYPE_BYTES[work.compute_dtype]
+
+
+def _expanded(work: Work) -> int:
+    """One weight in the compute dtype where it is held in another one."""
+    held = "fp32" if work.full else work.precision
+    largest = max(out * into for out, into in work.spec.layer_linears().values())
+    return 0 if held == work.compute_dtype else largest * DTYPE_BYTES[work.compute_dtype]
+
+
+def forward_scratch(work: Work, shape: Shape) -> int:
+    """Scratch of a forward pass besides operands and items that are not kept."""
+    h, b = work.spec.hidden_size, DTYPE_BYTES[work.compute_dtype]
+    normed = h + max(shape.pads["qkv"], shape.pads["gate_up"])
+    slopes = shape.inputs["o"] + shape.outputs["qkv"] + shape.pads["qkv"]
+    product = max(shape.inputs["down"] + shape.pads["down"], slopes)
+    return work.tokens * b * (normed + product + h)
+
+
+def backward_scratch(work: Work, shape: Shape) -> int:
+    """Scratch of a backward pass besides operands and items that are made again."""
+    h, b = work.spec.hidden_size, DTYPE_BYTES[work.compute_dtype]
+    stream = h + max(shape.pads["o"], shape.pads["down"])
+    sandwich = 0
+    if work.spec.sandwich_norms:
+        sandwich = sum(h + pad for pad in {shape.pads["o"], shape.pads["down"]})
+    rotated = shape.outputs["qkv"] if work.spec.qk_norm else 0
+    attention = 4 * work.spec.num_heads // b  # dO o, row by row, in fp32
+    more = stream + sandwich + rotated + attention
+    return forward_scratch(work, shape) + work.tokens * b * more
+
+
+def ends(work: Work) -> int:
+    """Hidden states around the layers: embedded, before and after the final norm, the gradient."""
+    return 4 * work.tokens * work.spec.hidden_size * DTYPE_BYTES[work.compute_dtype]

@@ -1,0 +1,91 @@
+"""The plan of a run, made again: same settings, same model and data by their hashes, here.
+
+Standard library only; the probe runs in a child.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from ftlab import config as configs
+from ftlab import identity
+from ftlab.errors import ConfigError, Problem
+from ftlab.facts import Facts
+from ftlab.plan import Plan, resolve
+from ftlab.planning.identity import BY_CONTENT, HARMLESS
+from ftlab.reproduce.verdict import Verdict, before_the_run
+from ftlab.run import Run
+from ftlab.schema import LaunchSection, RunConfig
+
+Collect = Callable[[RunConfig], Facts]
+# Choices that say where things lie or what else is written, never what is trained.
+MAY_DIFFER = HARMLESS | BY_CONTENT
+
+
+def config_again(
+    original: Run, overrides: Sequence[str] = (), where: str | None = None
+) -> RunConfig:
+    """The config of `original` with every automatic choice as it was made then.
+
+    Args:
+        overrides: `a.b=c`, of settings that name places only: they cannot make it another run.
+        where: launch.where; by default as it was.
+    Raises:
+        ConfigError: an override would make it another run.
+    """
+    wrong = [o for o in overrides if not _allowed(o.partition("=")[0].strip())]
+    if wrong:
+        raise ConfigError(
+            [Problem(o.partition("=")[0], "this would be another run", _hint()) for o in wrong]
+        )
+    was = original.plan().config
+    devices = "auto" if was.launch.devices else []
+    where = where or was.launch.where
+    launch = was.launch if where == "docker" else LaunchSection()
+    launch = dataclasses.replace(launch, devices=devices, where=where)  # type: ignore[arg-type]
+    asked = dataclasses.replace(
+        was, launch=launch, memory=dataclasses.replace(was.memory, budget="auto")
+    )
+    for override in overrides:
+        asked = _with(asked, override)
+    return asked
+
+
+def plan_again(original: Run, asked: RunConfig, collect: Collect) -> Plan:
+    """The plan for `asked` on this machine, with as many CPU threads as the original had.
+
+    Raises:
+        ConfigError, EnvironmentUnfit, TryLater: as probe and plan find them.
+    """
+    was = original.plan()
+    facts = collect(asked)
+    if not was.config.launch.devices:
+        machine = dataclasses.replace(facts.machine, threads=was.facts.machine.threads)
+        facts = dataclasses.replace(facts, machine=machine)
+    return resolve(asked, facts)
+
+
+def hopeless(original: Run, plan: Plan) -> Verdict | None:
+    """The verdict INCOMPARABLE where it is plain before a step is made; None to go on."""
+    nowhere = Run(original.path / "none")  # nothing of the new run is on the disk yet
+    return before_the_run(original, "a run here", identity.collect(nowhere, plan))
+
+
+def _allowed(path: str) -> bool:
+    return path in MAY_DIFFER or path.startswith("launch.")
+
+
+def _hint() -> str:
+    return f"only launch.* and {', '.join(sorted(MAY_DIFFER))} may be set"
+
+
+def _with(asked: RunConfig, override: str) -> RunConfig:
+    """One override, parsed and checked as in any config."""
+    path = override.partition("=")[0].strip()
+    section, _, name = path.partition(".")
+    needed = [f"model.name={asked.model.name!r}", f"data.source={asked.data.source!r}", override]
+    parsed = configs.from_mapping(configs.apply_overrides({}, needed))
+    value = getattr(getattr(parsed, section), name)
+    part = dataclasses.replace(getattr(asked, section), **{name: value})
+    return dataclasses.replace(asked, **{section: part})

@@ -1,0 +1,213 @@
+"""The NVIDIA driver's libraries: found by the loader, of one version, started, new enough for torch."""
+
+from __future__ import annotations
+
+from ftlab_doctor import loader, rules, stack
+from ftlab_doctor.checks.driver import LOADED, WORKS, reinstall
+from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown, warn
+from ftlab_doctor.host import Host
+from ftlab_doctor.registry import check
+from ftlab_doctor.versions import release
+
+
+@check(
+    "driver.library",
+    "Does the loader find the driver's libraries?",
+    (*LOADED, "container.gpu", "container.capabilities"),
+)
+def library(host: Host) -> Finding:
+    """libcuda.so.1 and libnvidia-ml.so.1, by really loading them."""
+    if not stack.expected(host):
+        return skip("no NVIDIA GPU")
+    for name, section in (("libcuda.so.1", "cuda"), ("libnvidia-ml.so.1", "nvml")):
+        facts = host.section(section)
+        if "died" in facts:
+            return fail(
+                f"Loading {name} ends the process",
+                observed=str(facts.get("error") or facts["died"]),
+                why="the library is damaged or belongs to another driver",
+                fix=reinstall(host),
+            )
+        if facts.get("missing"):
+            return fail(
+                f"The loader cannot find {name}", observed=facts["missing"], evidence=[(f"dlopen {name}", facts["missing"])],
+                why="the driver's user-space part is not installed or not in the loader's cache",
+                fix=[Fix("sudo ldconfig", "root"), reinstall(host)],
+            )  # fmt: skip
+    if not host.has("cuda"):
+        return unknown("nobody tried to load it")
+    return ok(str(host.section("cuda").get("path", "")))
+
+
+@check(
+    "driver.compat", "Is the libcuda that loads the one of the driver?", (*WORKS, "driver.library")
+)
+def compat(host: Host) -> Finding:
+    """A second libcuda (CUDA's compat folder, conda's cuda-compat) may be found first."""
+    module = stack.kernel_module(host)
+    cuda = host.section("cuda")
+    real = str(cuda.get("path") or loader.find(host, "libcuda.so.1").real)
+    version = loader.version_in(real)
+    if host.wsl or not module or release(version) in ((), (1,)) or len(release(version)) < 2:
+        return skip("nothing to compare")
+    wrong = cuda.get("init") in (803, 804)
+    if release(version) == release(module) and not wrong:
+        return ok(version)
+    compat_package = "compat" in real
+    if compat_package and not wrong and cuda.get("init") == 0:
+        return ok(f"{version} by CUDA's forward compatibility")
+    return fail(
+        f"A libcuda of another driver is found first: {version}, while the module is {module}",
+        observed=real, expected=f"libcuda.so.{module}", evidence=[("libcuda.so.1", real), ("module", module)],
+        why="cuInit answers 803: unsupported display driver / cuda driver combination" if wrong else "",
+        fix=_without(host, real),
+    )  # fmt: skip
+
+
+def _without(host: Host, real: str) -> list[Fix]:
+    folder = real.rsplit("/", 1)[0]
+    if folder in loader.search_path(host):
+        return [
+            Fix(
+                f"export LD_LIBRARY_PATH=$(echo $LD_LIBRARY_PATH | tr : '\\n' | grep -vx {folder} | paste -sd:)"
+            )
+        ]
+    if "compat" in real:
+        return [
+            Fix(
+                "sudo apt remove 'cuda-compat-*' && sudo ldconfig  # or: conda remove cuda-compat",
+                "root",
+            )
+        ]
+    return [
+        Fix(f"sudo rm {real} && sudo ldconfig", "root"),
+        Fix("sudo reboot  # if the driver was just upgraded", "reboot", "host"),
+    ]
+
+
+@check("driver.nvml", "Does the driver's management library start?", (*WORKS, "driver.library"))
+def nvml(host: Host) -> Finding:
+    """Its return code, turned into a cause."""
+    facts = host.section("nvml")
+    if not stack.expected(host) or "rc" not in facts:
+        return skip("no NVIDIA GPU") if not stack.expected(host) else unknown("NVML was not asked")
+    rc = facts["rc"]
+    if rc == 0:
+        return ok(str(facts.get("driver", "")))
+    said = str(facts.get("error", f"error {rc}"))
+    if rc == 999 and host.in_container:
+        return fail(
+            "The container lost its GPU: NVML says Unknown Error", observed=said, evidence=[("nvmlInit", said)],
+            why="`systemctl daemon-reload` on the host took the devices out of the control group",
+            fix=[Fix("create the container anew", "none", "host"),
+                 Fix("sudo nvidia-ctk system create-dev-char-symlinks --create-all  # so that it stays", "root", "host")],
+        )  # fmt: skip
+    return fail(f"NVML does not start: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
+                fix=[Fix("sudo reboot", "reboot", "host"), reinstall(host)])  # fmt: skip
+
+
+@check(
+    "driver.start",
+    "Does CUDA start?",
+    (
+        *WORKS,
+        "driver.library",
+        "driver.compat",
+        "driver.nvml",
+        "gpu.fabric",
+        "gpu.visible",
+        "gpu.lost",
+    ),
+)
+def start(host: Host) -> Finding:
+    """cuInit, and its return code turned into a cause."""
+    facts = host.section("cuda")
+    if not stack.expected(host) or "init" not in facts:
+        return (
+            skip("no NVIDIA GPU") if not stack.expected(host) else unknown("cuInit was not called")
+        )
+    rc, causes = facts["init"], {
+        2: ("no memory is left on the card", "end the processes that hold it"),
+        46: ("the device is busy or unavailable", "sudo nvidia-smi -c 0"),
+        100: ("no device is visible", "unset CUDA_VISIBLE_DEVICES"),
+        101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
+        802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
+        803: ("driver and libcuda do not fit together", "sudo reboot"),
+        804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
+        999: ("the driver failed for an unknown reason", "sudo nvidia-modprobe -c 0 -u || sudo reboot"),
+    }  # fmt: skip
+    if rc == 0:
+        return ok(f"{len(facts.get('devices') or [])} devices")
+    cause, fix = causes.get(rc, ("a reason that this doctor does not know", "sudo reboot"))
+    return fail(f"CUDA does not start (error {rc}): {cause}", observed=f"cuInit = {rc}", expected="0",
+                evidence=[("cuInit", str(rc))], fix=Fix(fix, "root" if "sudo" in fix else "none"))  # fmt: skip
+
+
+@check(
+    "driver.cuda",
+    "Is the driver new enough for the CUDA of torch?",
+    (*WORKS, "driver.library", "driver.compat"),
+)
+def floor(host: Host) -> Finding:
+    """By minor version compatibility, the major version counts."""
+    wanted, have = stack.torch_cuda(host), stack.driver_cuda(host)
+    version = stack.driver(host)
+    if not wanted or not stack.expected(host):
+        return skip("torch was built without CUDA" if not wanted else "no NVIDIA GPU")
+    needed = rules.driver_floor(wanted)
+    if needed is None:
+        return unknown(f"no rule knows which driver CUDA {wanted} needs")
+    if have is None and not version:
+        return unknown("the driver's version is not known")
+    by_version = bool(version) and not host.wsl and release(version) < release(needed)
+    if not (by_version or (have is not None and have[0] < release(wanted)[0])):
+        return ok(f"driver {version} for CUDA {wanted}")
+    older = f"cu{have[0]}" if have else "an older CUDA"
+    update = (
+        Fix("update the NVIDIA driver in Windows", "root", "windows")
+        if host.wsl
+        else Fix(
+            f"sudo apt install nvidia-driver-{max(int(needed), 580)} && sudo reboot",
+            "reboot",
+            "host",
+        )
+    )
+    fixes = [update]
+    if have and have >= (12, 0):
+        tag = "cu126" if min(stack.capabilities(host), default=(8, 0)) < (10, 0) else "cu128"
+        fixes.append(
+            Fix(f"pip install --force-reinstall torch -i https://download.pytorch.org/whl/{tag}")
+        )
+    return fail(
+        f"The driver is too old for torch: CUDA {wanted} needs driver {needed} or newer",
+        observed=f"driver {version or '?'}" + (f" (CUDA {have[0]}.{have[1]})" if have else ""),
+        expected=f">= {needed}, or a torch built with {older}",
+        evidence=[("torch/version.py", f"cuda = {wanted}"), ("cuDriverGetVersion", str(host.section("cuda").get("version")))],
+        fix=fixes,
+    )  # fmt: skip
+
+
+@check("driver.note", "Was the driver seen to complain?", WORKS)
+def note(host: Host) -> Finding:
+    """The RmInitAdapter message means that the card itself did not start."""
+    log = host.command("dmesg")
+    lines = [
+        line
+        for line in (log.out if log and log.rc == 0 else "").splitlines()
+        if "RmInitAdapter failed" in line
+    ]
+    if not lines:
+        return (
+            ok("no")
+            if log and log.rc == 0
+            else unknown("the kernel's log cannot be read without root")
+        )
+    if stack.gpus(host):
+        return warn(
+            "A card failed to start once",
+            evidence=[("dmesg", lines[-1])],
+            fix=Fix("sudo reboot", "reboot", "host"),
+        )
+    return fail("The driver could not start the card (RmInitAdapter failed)", evidence=[("dmesg", lines[-1])],
+                why="firmware settings, power, or a driver that does not know the card",
+                fix=[Fix("enable Above 4G Decoding and Resizable BAR in the firmware", "reboot", "host"), reinstall(host)])  # fmt: skip

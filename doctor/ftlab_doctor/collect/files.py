@@ -1,0 +1,87 @@
+"""Small files of the system that say what the driver, the kernel and the container are."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+from ftlab_doctor.collect.reading import names, put, text
+
+READ = (
+    "/proc/driver/nvidia/version", "/sys/module/nvidia/version", "/proc/mounts", "/etc/docker/daemon.json",
+    "/etc/nvidia-container-runtime/config.toml", "/proc/sys/kernel/randomize_va_space", "/proc/version",
+    "/etc/wsl.conf", "/sys/module/nvidia_drm/version", "/proc/sys/kernel/dmesg_restrict",
+    "/etc/ld.so.preload",
+)  # fmt: skip
+LOOK = (
+    "/.dockerenv", "/run/.containerenv", "/.singularity.d", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1",
+    "/proc/driver/nvidia", "/sys/firmware/efi", "/var/run/docker.sock", "/run/systemd/system",
+    "/usr/include/stdlib.h", "/etc/resolv.conf", "/usr/local/cuda", "/sys/module/nouveau",
+    "/sys/module/nvidia", "/sys/module/nvidia_uvm", "/usr/bin/nvidia-container-runtime-hook",
+)  # fmt: skip
+LIST = ("/etc/cdi", "/var/run/cdi", "/dev/char", "/proc/driver/nvidia/gpus")
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-*"
+WSL_CONFIG = "/mnt/c/Users/*/.wslconfig"
+
+
+def collect(facts: dict[str, Any]) -> None:
+    """Fill `files` (text, False if absent, True if only seen) and `listings`."""
+    for path in READ:
+        put(facts, "files", path, text(path))
+    for path in LOOK:
+        put(facts, "files", path, os.path.lexists(path))
+    for folder in LIST:
+        found = names(folder)
+        if folder == "/dev/char" and found:
+            found = [name for name in found if name.startswith(("195:", "234:", "235:", "236:"))][
+                :64
+            ]
+        put(facts, "listings", folder, found)
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home:
+        put(facts, "files", "$CUDA_HOME", os.path.isdir(home))
+    put(facts, "files", "/proc/modules", _modules())
+    _secure_boot(facts)
+    _wsl_config(facts)
+    for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
+        content = text(path, 4096)
+        put(facts, "files", path, content if content is False else True)
+
+
+def _modules() -> str | bool:
+    """The lines of /proc/modules that concern graphics."""
+    whole = text("/proc/modules", 1 << 18)
+    if not isinstance(whole, str):
+        return whole
+    keep = ("nvidia", "nouveau", "nova", "amdgpu", "vfio", "i915")
+    return "".join(line + "\n" for line in whole.splitlines() if line.startswith(keep))
+
+
+def _secure_boot(facts: dict[str, Any]) -> None:
+    """The last byte of the EFI variable: "1" on, "0" off; absent without EFI."""
+    for path in glob.glob(SECURE_BOOT):
+        try:
+            with open(path, "rb") as file:
+                put(facts, "files", "SecureBoot", str(file.read(8)[-1]))
+            return
+        except (OSError, IndexError):
+            put(facts, "files", "SecureBoot", True)
+            return
+    put(facts, "files", "SecureBoot", False)
+
+
+def _wsl_config(facts: dict[str, Any]) -> None:
+    """.wslconfig as it really is: a BOM and CR are told, since they make Windows ignore it."""
+    if not os.path.exists("/mnt/c/Users"):
+        return
+    for path in glob.glob(WSL_CONFIG)[:4]:
+        try:
+            with open(path, "rb") as file:
+                raw = file.read(4096)
+        except OSError:
+            continue
+        encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        put(facts, "files", path, raw.decode(encoding, "replace"))
+        marks = [encoding] + (["crlf"] if b"\r" in raw else [])
+        put(facts, "listings", path, marks)

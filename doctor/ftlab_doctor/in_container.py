@@ -1,0 +1,59 @@
+"""--in-container IMAGE: take the snapshot inside a container of that image, and judge it here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ftlab_doctor import snapshot
+from ftlab_doctor.collect.commands import run
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+class NoContainer(RuntimeError):
+    """The container could not be started; the message is the engine's own."""
+
+
+def arguments(engine: str, image: str, gpus: bool) -> list[str]:
+    """The command: our source is mounted read-only, nothing of the image is changed."""
+    argv = [
+        engine,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        f"{PACKAGE}:/ftdoctor/ftlab_doctor:ro",
+        "-e",
+        "PYTHONPATH=/ftdoctor",
+    ]
+    if gpus:
+        argv += ["--device", "nvidia.com/gpu=all"] if engine == "podman" else ["--gpus", "all"]
+    # --no-redact: what comes back is redacted here, by the names of both machines
+    inner = "for p in python3 python; do command -v $p >/dev/null && exec $p -m ftlab_doctor snapshot --no-redact; done; echo 'no python in the image' >&2; exit 97"
+    return [*argv, "--entrypoint", "sh", image, "-c", inner]
+
+
+def collect(image: str, gpus: bool, seconds: float = 120.0) -> dict[str, Any]:
+    """The snapshot from inside.
+
+    Raises:
+        NoContainer: no engine, the image cannot be run, or it has no Python 3.9 or newer.
+    """
+    engine = os.environ.get("FTLAB_CONTAINER_ENGINE") or next(
+        (e for e in ("docker", "podman") if shutil.which(e)), ""
+    )
+    if not engine:
+        raise NoContainer("neither docker nor podman is on PATH")
+    answer = run([*arguments(engine, image, gpus)], seconds, limit=4_000_000)
+    words = (answer.get("err") or answer.get("error") or "").strip()
+    if answer.get("rc") != 0:
+        raise NoContainer(words[-800:] or f"{engine} ended with {answer.get('rc')}")
+    try:
+        return snapshot.read(json.dumps(json.loads(answer["out"])))
+    except ValueError as error:
+        raise NoContainer(f"the container's answer is no snapshot: {error}") from error

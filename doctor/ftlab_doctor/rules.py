@@ -1,0 +1,87 @@
+"""The rule base, rules.json: finding rules, and listing those that were not confirmed for a year."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ftlab_doctor.versions import satisfies
+
+FILE = Path(__file__).with_name("rules.json")
+YEAR = 365
+Rule = dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[str, list[Rule]]:
+    """Every table of the file."""
+    content: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    return {name: rows for name, rows in content.items() if isinstance(rows, list)}
+
+
+def first(table: str, **wanted: object) -> Rule | None:
+    """The first rule of a table whose fields are as wanted."""
+    return next((r for r in tables()[table] if all(r.get(k) == v for k, v in wanted.items())), None)
+
+
+def capability(feature: str) -> tuple[int, int]:
+    """The lowest compute capability that has a feature."""
+    rule = first("capability", id=feature)
+    assert rule is not None, feature
+    return rule["cc"][0], rule["cc"][1]
+
+
+def driver_floor(cuda: str) -> str | None:
+    """The oldest driver branch for a CUDA version such as "12.1"; None if no rule knows it."""
+    rule = first("driver_floor", cuda=int(cuda.split(".")[0]))
+    return rule["driver"] if rule else None
+
+
+def torch_arch(version: str, cuda: str) -> list[str] | None:
+    """The architectures in the official wheel; None if no rule knows it."""
+    for rule in tables()["torch_arch"]:
+        if rule["cuda"] == cuda and satisfies(version, rule["torch"]):
+            return list(rule["arch"])
+    return None
+
+
+def family(device: str) -> Rule | None:
+    """The family of a PCI device number such as "0x1eb8"."""
+    try:
+        number = int(device, 16)
+    except ValueError:
+        return None
+    for rule in tables()["families"]:
+        if int(rule["from"], 16) <= number <= int(rule["to"], 16):
+            return rule
+    return None
+
+
+def aged(today: float | None = None, days: int = YEAR) -> list[tuple[str, str, str, str]]:
+    """(table, rule, date, source) of the rules last confirmed more than `days` ago."""
+    now = time.time() if today is None else today
+    old = []
+    for table, rows in tables().items():
+        for rule in rows:
+            then = time.mktime(time.strptime(rule["date"], "%Y-%m-%d"))
+            if now - then > days * 86400:
+                old.append((table, rule["id"], rule["date"], rule["source"]))
+    return old
+
+
+def main(today: float | None = None) -> int:
+    """Print the old rules; 0 if there are none, else 4."""
+    old = aged(today)
+    for row in old:
+        print("  ".join(row))
+    total = sum(len(rows) for rows in tables().values())
+    print(f"{total} rules, {len(old)} older than a year", file=sys.stderr)
+    return 4 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Schedules as text and back, and what none may ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftlab.planning.schedule import (
+    ITEMS,
+    KEEP_ALL,
+    RECOMPUTE_ALL,
+    LayerSchedule,
+    from_text,
+    items_of,
+    to_text,
+    uniform,
+)
+
+
+def test_text_is_short_and_comes_back() -> None:
+    schedule = (*uniform(3, KEEP_ALL), LayerSchedule(input="offload", mlp="recompute"))
+    assert to_text(schedule) == "3*kkkkkkk 1*okkkkrk"
+    assert from_text(to_text(schedule)) == schedule
+    assert from_text(to_text(uniform(2, RECOMPUTE_ALL))) == uniform(2, RECOMPUTE_ALL)
+
+
+@pytest.mark.parametrize("text", ["kkkkkkk", "2*kkk", "2*kkkkkkx", "x*kkkkkkk"])
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="letters out of k, r, o"):
+        from_text(text)
+
+
+def test_the_input_cannot_be_recomputed() -> None:
+    with pytest.raises(ValueError, match="cannot be recomputed"):
+        LayerSchedule(input="recompute")
+
+
+def test_items_follow_the_family() -> None:
+    assert items_of(True) == ITEMS
+    assert set(ITEMS) - set(items_of(False)) == {"attention_out", "mlp_out"}

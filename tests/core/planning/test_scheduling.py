@@ -1,0 +1,44 @@
+"""A step's memory as the engine will run it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ftlab import estimate
+from ftlab.estimate import CUDA_CONTEXT, GIB, Work
+from ftlab.models.families import spec_from_config
+from ftlab.planning.scheduling import schedule_of, step_memory
+from ftlab.schema import AdapterSection
+
+LLAMA3 = {
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 4096,
+    "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+}  # fmt: skip
+
+
+def work() -> Work:
+    adapter = AdapterSection(r=16)
+    return Work(
+        spec_from_config(LLAMA3), adapter, "nf4", "bf16", "adamw_8bit", 4096, 2048, False, True
+    )
+
+
+def test_terms_add_up_to_the_predicted_peak() -> None:
+    again = dataclasses.replace(work(), checkpointing=True)
+    for gib in (9, 12, 24):
+        chosen = schedule_of(again, gib * GIB)
+        assert chosen is not None
+        terms = step_memory(again, gib * GIB)
+        assert sum(terms.values()) == chosen.peak + CUDA_CONTEXT <= gib * GIB
+
+
+def test_keeping_everything_needs_most_and_none_the_least() -> None:
+    again = dataclasses.replace(work(), checkpointing=True)
+    assert sum(step_memory(work(), 9 * GIB).values()) > 16 * GIB
+    assert sum(step_memory(again, None).values()) < 7.5 * GIB
+
+
+def test_the_cpu_keeps_its_formula() -> None:
+    on_cpu = dataclasses.replace(work(), cuda=False)
+    assert step_memory(on_cpu, 9 * GIB) == estimate.memory(on_cpu)

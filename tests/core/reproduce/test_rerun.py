@@ -1,0 +1,78 @@
+"""The same config again: every choice as it was, places may move, nothing else may."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from ftlab import atomic
+from ftlab.errors import ConfigError
+from ftlab.facts import Facts
+from ftlab.plan import Plan, to_json
+from ftlab.reproduce import rerun
+from ftlab.run import Run
+from ftlab.schema import RunConfig
+
+Finish = Callable[..., Run]
+
+
+def test_choices_are_kept_and_the_budget_is_this_machines(planned: Run) -> None:
+    was = planned.plan().config
+    asked = rerun.config_again(planned)
+    assert asked.memory.budget == "auto"
+    assert asked.launch.devices == []
+    assert dataclasses.replace(asked, memory=was.memory) == was
+
+
+def test_places_may_move(planned: Run) -> None:
+    asked = rerun.config_again(planned, ["model.name=/else/model", "train.keep=5"], "docker")
+    assert (asked.model.name, asked.train.keep, asked.launch.where) == ("/else/model", 5, "docker")
+    assert asked.data.source == "rows.jsonl"
+
+
+@pytest.mark.parametrize("override", ["train.seed=1", "optim.learning_rate=1", "nothing=1"])
+def test_what_would_be_another_run_is_refused(planned: Run, override: str) -> None:
+    with pytest.raises(ConfigError, match="another run"):
+        rerun.config_again(planned, [override])
+
+
+def test_a_wrong_value_is_refused(planned: Run) -> None:
+    with pytest.raises(ConfigError, match="keep"):
+        rerun.config_again(planned, ["train.keep=0"])
+
+
+def test_a_run_on_a_gpu_takes_the_one_that_is_here(
+    planned: Run, make_plan: Callable[..., Plan]
+) -> None:
+    plan = make_plan()
+    launch = dataclasses.replace(plan.config.launch, devices=[3], image=None)
+    config = dataclasses.replace(plan.config, launch=launch)
+    atomic.write_json(planned.plan_path, to_json(dataclasses.replace(plan, config=config)))
+    assert rerun.config_again(planned).launch.devices == "auto"
+
+
+def test_threads_are_the_originals(
+    resolve: Callable[..., Plan], make_facts: Callable[..., Facts], runs_root: Run
+) -> None:
+    original = Run.create(resolve(machine={"threads": 7}), runs_root, "a")
+    asked = rerun.config_again(original)
+
+    def collect(config: RunConfig) -> Facts:
+        assert config == asked
+        return make_facts()
+
+    plan = rerun.plan_again(original, asked, collect)
+    assert plan.facts.machine.threads == 7
+    assert plan.hash == original.plan().hash
+
+
+def test_hopeless_before_a_step(make_run: Finish, make_plan: Callable[..., Plan]) -> None:
+    original, plan = make_run("a"), make_plan(5)
+    assert rerun.hopeless(original, plan) is None
+    data = dataclasses.replace(plan.facts.data, sha256="e" * 64)
+    other = dataclasses.replace(plan, facts=dataclasses.replace(plan.facts, data=data))
+    found = rerun.hopeless(original, other)
+    assert found is not None
+    assert [f.name for f in found.of_class("numerics")] == ["data.store_sha256"]

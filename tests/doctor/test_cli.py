@@ -1,0 +1,104 @@
+"""The command line, in processes of its own: exit codes, speed, memory, live against --host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import doctor_fixtures as fixtures
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _doctor(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "doctor"), "PYTHONSAFEPATH": "1"}
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        environment.pop(name, None)
+    return subprocess.run(
+        [sys.executable, "-m", "ftlab_doctor", *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )  # fmt: skip
+
+
+def _file(tmp_path: Path, name: str, change: dict[str, object] | None = None) -> str:
+    path = tmp_path / "host.json"
+    path.write_text(json.dumps(fixtures.change(fixtures.host(name), change or {})))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "code"),
+    [
+        ("ubuntu-t4", {}, 0),
+        ("cpu-laptop", {}, 4),
+        ("ubuntu-t4", {"env": {"PYTHONHOME": "/usr"}}, 3),
+    ],
+)
+def test_exit_codes(name: str, change: dict[str, object], code: int, tmp_path: Path) -> None:
+    done = _doctor("--host", _file(tmp_path, name, change))
+    assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nonsense"], ["--check", "gpu.presen"], ["--host", "/nowhere"], ["--for", "/nowhere"]],
+)
+def test_usage_is_2(arguments: list[str]) -> None:
+    done = _doctor(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_snapshot_says_the_same_as_the_machine() -> None:
+    live = json.loads(_doctor("--json").stdout)
+    taken = _doctor("snapshot").stdout
+    again = json.loads(_doctor("--host", "-", "--json", stdin=taken).stdout)
+    changing = {"observed", "evidence", "took_ms"}
+    strip = [
+        [{k: v for k, v in f.items() if k not in changing} for f in x["findings"]]
+        for x in (live, again)
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_the_fast_part_is_fast_and_small() -> None:
+    """Wall or processor time, the best of several: a busy machine only ever makes it slower."""
+    code = (
+        "import resource, subprocess, sys, time\nstart = time.perf_counter()\n"
+        "subprocess.run([sys.executable, '-m', 'ftlab_doctor', '--json'], stdout=subprocess.DEVNULL)\n"
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(min(time.perf_counter() - start, u.ru_utime + u.ru_stime), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "doctor"), "PYTHONSAFEPATH": "1"}
+    rows = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        ).stdout.split()
+        for _ in range(4)
+    ]
+    gpu = Path("/dev/nvidiactl").exists()
+    assert min(float(seconds) for seconds, _ in rows) < (1.5 if gpu else 0.5)
+    assert max(float(megabytes) for _, megabytes in rows) < 60
+
+
+def test_a_missing_driver_is_one_red_line_with_its_fix(tmp_path: Path) -> None:
+    row = next(r for r in fixtures.corpus() if r["name"] == "module-not-loaded")
+    done = _doctor("--host", _file(tmp_path, row["base"], row["break"]))
+    assert done.stdout.count("✗") == 1
+    assert "→ sudo apt install" in done.stdout
+
+
+def test_fix_plan_is_a_script_that_the_shell_accepts(tmp_path: Path) -> None:
+    done = _doctor(
+        "--host",
+        _file(tmp_path, "ubuntu-t4", {"env": {"PYTHONHOME": "/usr", "BNB_CUDA_VERSION": "124"}}),
+        "--fix-plan",
+    )
+    assert "unset PYTHONHOME" in done.stdout
+    assert subprocess.run(["sh", "-n"], input=done.stdout, text=True, check=False).returncode == 0

@@ -1,0 +1,57 @@
+"""Pasted logs: the cause where it is known, and "unknown" where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftlab_doctor import explain, registry
+
+LOGS = {
+    "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).": "driver.cuda",
+    "ImportError: libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12": "lib.foreign",
+    "RuntimeError: CUDA error: no kernel image is available for execution on the device": "torch.arch",
+    "RuntimeError: Triton Error [CUDA]: no kernel image is available": "triton.ptxas",
+    "Failed to initialize NVML: Driver/library version mismatch": "driver.mismatch",
+    "ImportError: flash_attn_2_cuda.cpython-311.so: undefined symbol: _ZN3c105ErrorC2ENS_14SourceLocationE": "lib.symbols",
+    "OSError: [Errno 28] No space left on device: '/home/x'": "disk.models",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("log", "check"), LOGS.items())
+def test_known_messages(log: str, check: str) -> None:
+    assert (
+        explain.explain(f"Traceback (most recent call last):\n  File ...\n{log}\n")[0].check
+        == check
+    )
+
+
+def test_the_last_message_comes_first() -> None:
+    first, second = list(LOGS)[:2]
+    assert [c.check for c in explain.explain(f"{first}\n{second}\n")] == [
+        "lib.foreign",
+        "driver.cuda",
+    ]
+
+
+def test_unknown_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain.main("Traceback ...\nKeyError: 'labels'\n") == 4
+    out = capsys.readouterr().out
+    assert out.startswith("unknown")
+    assert "KeyError: 'labels'" in out
+
+
+def test_what_is_printed_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    explain.main(
+        "OSError: [Errno 28] No space left on device: '/home/marvin/x' token hf_abcdefghij123\n"
+    )
+    out = capsys.readouterr().out
+    assert "marvin" not in out
+    assert "hf_abc" not in out
+
+
+def test_every_row_names_a_check_that_exists() -> None:
+    checks = registry.load()
+    assert len(explain.known()) >= 75
+    assert not [
+        row["check"] for row in explain.known() if row["check"] and row["check"] not in checks
+    ]

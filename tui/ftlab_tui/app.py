@@ -1,0 +1,188 @@
+"""The app: five modes, the keys that work everywhere, themes, and what the modes share.
+
+It reads run directories and starts trainers through `ftlab.launch`; it never holds one. torch and
+transformers are not imported here, nor by anything imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from ftlab_tui import copying, keys, theme
+from ftlab_tui.lab import Lab
+from ftlab_tui.layout import Layout
+from ftlab_tui.modes import MODES, loaders, mode
+
+if TYPE_CHECKING:
+    from ftlab.run import Run
+    from ftlab_tui.monitor.screen import MonitorScreen
+    from ftlab_tui.new.screen import NewScreen
+    from ftlab_tui.widgets.modescreen import ModeScreen
+
+
+class FtuiApp(App[None]):
+    """ftui."""
+
+    TITLE = "ftui"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = keys.GLOBAL
+
+    def __init__(
+        self, lab: Lab | None = None, *, attach: Run | None = None, repeat: bool = False
+    ) -> None:
+        super().__init__()
+        self.lab = lab or Lab()
+        self.memory = Layout(self.lab.state)
+        self.attach, self.repeat = attach, repeat
+        self._modes.update(loaders())
+        for item in theme.THEMES:
+            self.register_theme(item)
+
+    def on_mount(self) -> None:
+        """Take up theme and keys, and show the first mode."""
+        fallback = theme.ANSI if theme.few_colours() else theme.DEFAULT
+        chosen = self.memory.get("theme", os.environ.get("TEXTUAL_THEME") or fallback)
+        self.theme = chosen if chosen in self.available_themes else fallback
+        self.theme_changed_signal.subscribe(self, lambda new: self.memory.set("theme", new.name))
+        keymap, wrong = keys.keymap(self.lab.state)
+        self.set_keymap(keymap)
+        if wrong:
+            self.notify(wrong, severity="warning", timeout=10)
+        if self.attach is not None:
+            self.open_run(self.attach)
+        else:
+            self.switch_mode("home")
+            if self.repeat:
+                self.repeat_last()
+
+    @property
+    def front(self) -> ModeScreen | None:
+        """The mode's screen in front, or None while a dialog covers it."""
+        from ftlab_tui.widgets.modescreen import ModeScreen
+
+        return self.screen if isinstance(self.screen, ModeScreen) else None
+
+    # -- what modes ask of each other -------------------------------------------------------------
+
+    def open_run(self, run: Run) -> None:
+        """Watch a run in Monitor."""
+        self.switch_mode("monitor")
+        cast("MonitorScreen", self.screen).show_run(run)
+
+    def clone(self, text: str, origin: str) -> None:
+        """Put a config into New; `origin` says where it came from, such as a run's name."""
+        self.switch_mode("new")
+        cast("NewScreen", self.screen).load_text(text, origin)
+
+    def repeat_last(self) -> None:
+        """Put the newest run's config into New."""
+        from ftlab.errors import FtlabError
+        from ftlab.run import Run
+
+        try:
+            run = Run.find("last", self.lab.runs_dir)
+            self.clone(run.config_path.read_text(encoding="utf-8"), run.id)
+        except (FtlabError, OSError) as error:
+            self.notify(str(error), severity="warning", markup=False)
+
+    def copy(self, name: str, text: str) -> str:
+        """Copy to clipboard and file, and say where; the path of the file."""
+        return copying.copy(self, self.lab.state, name, text)
+
+    def edit(self, path: Path) -> bool:
+        """Open a file in $EDITOR and wait; whether the editor could be run."""
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+        try:
+            with self.suspend():
+                subprocess.run([*editor, os.fspath(path)], check=False)
+        except Exception as error:  # no such editor, or a driver that cannot give up the screen
+            self.notify(
+                f"{editor[0]} could not be run ({error}); the file is {path}", severity="error"
+            )
+            return False
+        return True
+
+    # -- keys -------------------------------------------------------------------------------------
+
+    def action_mode(self, name: str) -> None:
+        """A digit: go to a mode. A dialog is answered first."""
+        if self.front is not None:
+            self.switch_mode(name)
+
+    async def action_back(self) -> None:
+        """esc: out of the filter, one step back in the screen, to Home; never out of the app."""
+        screen = self.front
+        if screen is None:
+            if len(self.screen_stack) > 1:
+                self.pop_screen()
+            return
+        if screen.maximized is not None:
+            screen.minimize()
+        elif not (screen.close_filter() or screen.go_back()) and self.current_mode != "home":
+            self.switch_mode("home")
+
+    def action_help(self) -> None:
+        """`?`: what this screen is for and which keys work here."""
+        from ftlab_tui.widgets.help import Help, keys_of
+
+        screen = self.front
+        if screen is None:
+            return
+        about = mode(screen.MODE)
+        live = keys_of(cast("Screen[object]", screen))
+        moves = [(item.key, f"{item.title}: {item.help}") for item in MODES]
+        always = [("ctrl+p", "find any command by name"), ("esc", "back, never out")]
+        text = screen.HELP_TEXT or about.help
+        self.push_screen(Help(about.title, text, [*live, *moves, *always]))
+
+    def action_filter(self) -> None:
+        """`/`: filter the list in front."""
+        if self.front is not None:
+            self.front.open_filter()
+
+    def action_copy(self) -> None:
+        """`y`: copy what the screen offers."""
+        offered = self.front.copied() if self.front is not None else None
+        if offered is None:
+            self.notify("there is nothing to copy here")
+        else:
+            self.copy(*offered)
+
+    def action_edit(self) -> None:
+        """`e`: open the config in $EDITOR."""
+        screen = self.front
+        path = screen.edited() if screen is not None else None
+        if screen is None or path is None:
+            self.notify("there is no file to edit here")
+        elif self.edit(path):
+            screen.after_edit(path)
+
+    def action_full(self) -> None:
+        """`f`: the focused pane alone, and back."""
+        screen = self.screen
+        if screen.maximized is not None:
+            screen.minimize()
+        elif screen.focused is not None:
+            screen.maximize(screen.focused)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: every mode and every key that works everywhere, by name."""
+        for item in MODES:
+            yield SystemCommand(
+                item.title, item.help, lambda name=item.name: self.action_mode(name)
+            )
+        yield SystemCommand("Help", "the keys of this screen", self.action_help)
+        yield SystemCommand("Filter", "narrow the list in front", self.action_filter)
+        yield SystemCommand("Copy", "to the clipboard and a file", self.action_copy)
+        yield SystemCommand("Edit", "open the config in $EDITOR", self.action_edit)
+        yield SystemCommand("Theme", "choose the colours", self.action_change_theme)
+        yield SystemCommand("Quit", "training goes on", self.action_quit)

@@ -1,0 +1,1 @@
+"""Doctor: the findings of ftdoctor."""

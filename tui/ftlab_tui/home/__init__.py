@@ -1,0 +1,1 @@
+"""Home: what there is and what to do next."""

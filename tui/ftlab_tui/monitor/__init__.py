@@ -1,0 +1,1 @@
+"""Mode Monitor: one run, live; it only reads, and asks the trainer through control/."""

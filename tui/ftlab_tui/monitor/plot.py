@@ -1,0 +1,397 @@
+"""A chart for the terminal: curves over steps with axes, zoom, log scale and a crosshair.
+
+Charts that share a `View` zoom and point together. Drawing looks at one bucket per column, so its
+cost does not depend on the length of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.markup import escape
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ftlab_tui.monitor.axis import Axis, label, number
+from ftlab_tui.monitor.canvas import NO_COLOUR, Canvas
+
+Points = Sequence[tuple[float, float, float]]  # (step, least, greatest)
+COLOURS = ("a", "b", "c", "d", "e", "f")  # component classes chart--a, ...
+_NAMES = ("$primary", "$accent", "$secondary", "$error", "$warning", "$success")  # of the same
+_LEAST_SPAN = 4.0  # steps that a zoom shows at least
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a chart."""
+
+    name: str
+    points: Callable[[float, float, int], Points]  # (from step, to step, columns)
+    at: Callable[[float], tuple[float, float] | None]  # step -> nearest (step, value)
+    colour: int = 0  # index into COLOURS
+    marks: bool = False  # few values: drawn as dots that are joined
+
+
+@dataclass(slots=True)
+class View:
+    """What the charts of a screen look at: all steps that there are, or a part; and a crosshair."""
+
+    first: float = 0.0
+    last: float = 1.0
+    zoom: tuple[float, float] | None = None
+    cursor: float | None = None
+    charts: list[Chart] = field(default_factory=list)
+
+    @property
+    def shown(self) -> tuple[float, float]:
+        """First and last step that is shown."""
+        return self.zoom or (self.first, max(self.last, self.first + 1))
+
+    def extend(self, first: float, last: float) -> None:
+        """Say which steps there are."""
+        self.first, self.last = first, last
+
+    def scale(self, factor: float) -> None:
+        """Show `factor` times as many steps, around the crosshair or else at the end."""
+        low, high = self.shown
+        centre = self.cursor if self.cursor is not None and low <= self.cursor <= high else high
+        span = max(_LEAST_SPAN, (high - low) * factor)
+        if span >= self.last - self.first:
+            self.zoom = None
+        else:
+            share = (centre - low) / (high - low)
+            self._place(centre - share * span, span)
+        self.refresh()
+
+    def pan(self, share: float) -> None:
+        """Move what is shown by a share of its width."""
+        if self.zoom is not None:
+            low, high = self.zoom
+            self._place(low + share * (high - low), high - low)
+            self.refresh()
+
+    def whole(self) -> None:
+        """Show everything."""
+        self.zoom = None
+        self.refresh()
+
+    def point(self, step: float | None) -> None:
+        """Move the crosshair of every chart."""
+        self.cursor = step
+        for chart in self.charts:
+            chart.move_cursor()
+
+    def refresh(self) -> None:
+        """Redraw every chart."""
+        for chart in self.charts:
+            chart.redraw()
+
+    def _place(self, low: float, span: float) -> None:
+        low = max(self.first, min(low, self.last - span))
+        self.zoom = low, low + span
+
+
+class Chart(Widget, can_focus=True):
+    """Curves over steps. The border carries the title, the legend, and values at the crosshair."""
+
+    ALLOW_MAXIMIZE = True
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{name}" for name in COLOURS} | {
+        "chart--axis",
+        "chart--cursor",
+    }
+    DEFAULT_CSS = """
+    Chart {
+        border: round $panel-lighten-2;
+        border-title-color: $text;
+        border-subtitle-color: $text-muted;
+        min-height: 5;
+        height: 1fr;
+        width: 1fr;
+        &:focus { border: round $accent; }
+        & > .chart--a { color: $primary; }
+        & > .chart--b { color: $accent; }
+        & > .chart--c { color: $secondary; }
+        & > .chart--d { color: $error; }
+        & > .chart--e { color: $warning; }
+        & > .chart--f { color: $success; }
+        & > .chart--axis { color: $text-muted; }
+        & > .chart--cursor { color: $text-muted; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "cursor(-1)", "Crosshair left", show=False),
+        Binding("right", "cursor(1)", "Crosshair right", show=False),
+        Binding("shift+left", "pan(-0.5)", "Move left", show=False),
+        Binding("shift+right", "pan(0.5)", "Move right", show=False),
+        Binding("plus,equals_sign", "scale(0.5)", "Zoom in", show=False),
+        Binding("minus", "scale(2.0)", "Zoom out", show=False),
+        Binding("0", "whole", "All steps", show=False),
+        Binding("l", "log", "Log axis", show=False),
+    ]
+
+    class LogChanged(Message):
+        """The person switched between a linear and a log axis."""
+
+        def __init__(self, chart: Chart) -> None:
+            super().__init__()
+            self.chart = chart
+
+    def __init__(self, title: str, view: View, *, log: bool = False, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.title, self.view, self.log_axis = title, view, log
+        self.curves: Sequence[Curve] = ()
+        self.empty = "no values yet"
+        self.key = title  # names the chart in what is remembered
+        self.marker = "braille"
+        self._strips: list[Strip] | None = None  # as shown
+        self._base: list[Strip] = []  # without the crosshair
+        self._canvas: Canvas | None = None
+        self._plot = (0, 1)  # first column of the plot, columns
+        view.charts.append(self)
+
+    # -- what it shows ------------------------------------------------------------------------
+
+    def show(self, curves: Sequence[Curve]) -> None:
+        """Draw these curves from now on."""
+        self.curves = curves
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw anew before the next paint."""
+        self._strips = None
+        self.refresh()
+
+    def move_cursor(self) -> None:
+        """Put the crosshair elsewhere; the drawing under it is kept."""
+        if self._strips is not None:
+            self._strips = self._with_cursor(self._base)
+        self._titles()
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the drawing, which is made when it is first asked for."""
+        if self._strips is None or len(self._strips) != self.size.height:
+            base = self.rich_style
+            drawn = self._draw(self.size.width, self.size.height)
+            self._base = [strip.apply_style(base) for strip in drawn]
+            self._strips = self._with_cursor(self._base)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+
+    def _draw(self, width: int, height: int) -> list[Strip]:
+        low, high = self.view.shown
+        rough = max(8, width - 8)
+        drawn = [(curve, curve.points(low, high, rough)) for curve in self.curves]
+        values = (value for _, points in drawn for point in points for value in point[1:])
+        axis = Axis.around(values, log=self.log_axis)
+        self._titles()
+        self._canvas = None
+        if not any(points for _, points in drawn):
+            return self._blank(width, height)
+        rows = max(1, height - 1) if height > 2 else height
+        ticks = axis.ticks(max(1, rows // 2))
+        gutter = max((len(label(tick)) for tick in ticks), default=0) + 1
+        columns = width - gutter
+        if columns < 8:
+            gutter, columns = 0, width
+        self._plot = gutter, columns
+        canvas = Canvas(columns, rows, self.marker)
+        for curve, points in drawn:
+            _trace(canvas, axis, curve, points, low, high)
+        self._canvas = canvas
+        strips = self._rows(canvas, axis, ticks, gutter)
+        if height > rows:
+            strips.append(self._steps(low, high, gutter, columns))
+        return strips
+
+    def _rows(self, canvas: Canvas, axis: Axis, ticks: Sequence[float], gutter: int) -> list[Strip]:
+        styles = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
+        quiet = self.get_component_rich_style("chart--axis")
+        labels = {_row_of(axis.share(tick), canvas.rows): label(tick) for tick in ticks}
+        strips = []
+        for row in range(canvas.rows):
+            segments = []
+            if gutter:
+                segments.append(Segment(f"{labels.get(row, ''):>{gutter - 1}} ", quiet))
+            segments.extend(_runs(canvas.row(row), styles))
+            strips.append(Strip(segments, gutter + canvas.columns))
+        return strips
+
+    def _with_cursor(self, strips: list[Strip]) -> list[Strip]:
+        """The drawing with an upright line where nothing else is."""
+        canvas = self._canvas
+        column = self._cursor_column(canvas.columns) if canvas is not None else None
+        if canvas is None or column is None:
+            return strips
+        style = self.rich_style + self.get_component_rich_style("chart--cursor")
+        line = Strip([Segment("|" if self.marker == "ascii" else "│", style)], 1)
+        place = self._plot[0] + column
+        made = list(strips)
+        for row in range(min(canvas.rows, len(made))):
+            if canvas.is_blank(column, row):
+                whole = made[row]
+                right = whole.crop(place + 1, whole.cell_length)
+                made[row] = Strip.join([whole.crop(0, place), line, right])
+        return made
+
+    def _steps(self, low: float, high: float, gutter: int, columns: int) -> Strip:
+        """The line of step numbers under the plot."""
+        left, right = label(round(low)), label(round(high))
+        middle = label(round((low + high) / 2))
+        text = left + " " * (columns - len(left) - len(right)) + right
+        start = (columns - len(middle)) // 2
+        if columns > len(left) + len(middle) + len(right) + 6:
+            text = text[:start] + middle + text[start + len(middle) :]
+        text = (" " * gutter + text)[: gutter + columns].ljust(gutter + columns)
+        style = self.get_component_rich_style("chart--axis")
+        return Strip([Segment(text, style)], gutter + columns)
+
+    def _blank(self, width: int, height: int) -> list[Strip]:
+        strips = [Strip.blank(width) for _ in range(height)]
+        style = self.get_component_rich_style("chart--axis")
+        text = self.empty[:width].center(width)
+        if height:
+            strips[height // 2] = Strip([Segment(text, style)], width)
+        return strips
+
+    def _titles(self) -> None:
+        """Title and legend above; below, the values at the crosshair or the newest ones."""
+        step = self.view.cursor
+        room = max(4, self.size.width - 4)
+        title = f"{self.title}{' · log' if self.log_axis else ''}"
+        parts = []
+        for curve in self.curves:
+            found = curve.at(self.view.last if step is None else step)
+            if found is not None:
+                parts.append((curve, number(found[1])))
+        shown = [
+            f"[{_NAMES[c.colour % len(_NAMES)]}]{escape(c.name)} {value}[/]" for c, value in parts
+        ]
+        length = len(title) + sum(len(c.name) + len(v) + 3 for c, v in parts)
+        if length > room:
+            shown = [f"[{_css(c)}]{value}[/]" for c, value in parts]
+            length = len(title) + sum(len(v) + 3 for _, v in parts)
+        pieces = [escape(title), *(shown if length <= room else [])]
+        self.border_title = " · ".join(pieces)
+        self.border_subtitle = "" if step is None else f"step {step:.0f}"
+
+    def _cursor_column(self, columns: int) -> int | None:
+        low, high = self.view.shown
+        step = self.view.cursor
+        if step is None or not low <= step <= high or high <= low:
+            return None
+        return min(columns - 1, int((step - low) / (high - low) * (columns - 1) + 0.5))
+
+    # -- what the person does -----------------------------------------------------------------
+
+    def action_cursor(self, direction: int) -> None:
+        """Move the crosshair by one column; it appears at the end."""
+        low, high = self.view.shown
+        columns = max(2, self._plot[1])
+        step = self.view.cursor
+        if step is None or not low <= step <= high:
+            self.view.point(high)
+            return
+        moved = step + direction * (high - low) / (columns - 1)
+        self.view.point(max(low, min(high, moved)))
+
+    def action_pan(self, share: float) -> None:
+        """Move along the steps."""
+        self.view.pan(share)
+
+    def action_scale(self, factor: float) -> None:
+        """Zoom."""
+        self.view.scale(factor)
+
+    def action_whole(self) -> None:
+        """All steps, no crosshair."""
+        self.view.cursor = None
+        self.view.whole()
+
+    def action_log(self) -> None:
+        """Switch between a linear and a log axis."""
+        self.log_axis = not self.log_axis
+        self.redraw()
+        self.post_message(self.LogChanged(self))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """The crosshair follows the mouse."""
+        low, high = self.view.shown
+        gutter, columns = self._plot
+        column = event.x - gutter - self.gutter.left
+        if 0 <= column < columns and columns > 1:
+            self.view.point(low + column / (columns - 1) * (high - low))
+
+    def on_leave(self, event: events.Leave) -> None:
+        """The crosshair goes with the mouse."""
+        self.view.point(None)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Zoom in."""
+        event.stop()
+        self.view.scale(0.8)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Zoom out."""
+        event.stop()
+        self.view.scale(1.25)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Draw for the new size."""
+        self._strips = None
+
+    def on_unmount(self) -> None:
+        """Leave the view."""
+        if self in self.view.charts:
+            self.view.charts.remove(self)
+
+
+def _trace(
+    canvas: Canvas, axis: Axis, curve: Curve, points: Points, low: float, high: float
+) -> None:
+    """Put a curve onto the canvas; a value that has no place leaves a gap."""
+    stretch: list[tuple[int, int, int]] = []
+    colour = curve.colour % len(COLOURS)
+    for step, least, greatest in points:
+        bottom, top = axis.share(least), axis.share(greatest)
+        if bottom is None and top is not None and axis.log:
+            bottom = top if least == least else None
+        if bottom is None or top is None:
+            canvas.curve(stretch, colour)
+            stretch = []
+            continue
+        x = int((step - low) / (high - low) * (canvas.width - 1) + 0.5)
+        upper = int((1 - top) * (canvas.height - 1) + 0.5)
+        lower = int((1 - bottom) * (canvas.height - 1) + 0.5)
+        stretch.append((x, upper, lower))
+        if curve.marks:
+            for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+                canvas.dot(x - dx, upper - dy, colour)
+    canvas.curve(stretch, colour)
+
+
+def _runs(cells: Sequence[tuple[str, int]], styles: Sequence[Style]) -> list[Segment]:
+    """Segments of cells that share a colour."""
+    segments: list[Segment] = []
+    text, current = "", NO_COLOUR
+    for character, colour in [*cells, ("", -2)]:
+        if colour != current:
+            if text:
+                segments.append(Segment(text, styles[current] if current >= 0 else None))
+            text, current = "", colour
+        text += character
+    return segments
+
+
+def _css(curve: Curve) -> str:
+    return _NAMES[curve.colour % len(_NAMES)]
+
+
+def _row_of(share: float | None, rows: int) -> int:
+    return -1 if share is None else int((1 - share) * (rows - 1) + 0.5)

@@ -1,0 +1,1 @@
+"""New: set up a run in four steps."""

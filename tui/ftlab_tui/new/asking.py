@@ -1,0 +1,62 @@
+"""What New asks others in the background: this machine, the doctor, the hub."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import work
+from textual.widgets import Static
+
+from ftlab.errors import FtlabError
+from ftlab.facts import Machine
+from ftlab_tui.doctor import report
+from ftlab_tui.new import children, guess, sources, steps
+from ftlab_tui.new.draft import Draft
+from ftlab_tui.widgets.modescreen import ModeScreen
+
+
+class Asking(ModeScreen):
+    """Questions whose answers come later; none of them holds up a key."""
+
+    machine: Machine | None
+    models: list[sources.LocalModel]
+    draft: Draft
+
+    @work(exclusive=True, group="machine", exit_on_error=False)
+    async def look_at_machine(self) -> None:
+        """Facts of this computer, for the fit marks."""
+        try:
+            self.machine = await children.machine(self.lab.runs_dir)
+        except (FtlabError, OSError, ValueError):
+            return
+        self.query_one(steps.ModelStep).fill(
+            self.models, self.machine, self.draft.get("model.name")
+        )
+
+    @work(exclusive=True, group="doctor", exit_on_error=False)
+    async def look_at_doctor(self) -> None:
+        """What the doctor says, as one line of the review."""
+        line = self.query_one("#review-doctor", Static)
+        try:
+            found = report.read(await report.ask())
+        except FtlabError as error:
+            line.update(Text(f"doctor: {error}", "dim"))
+            return
+        worst = [item for item in found if item.status in ("fail", "crash", "warn")][:3]
+        text = Text(f"doctor: {report.summary(found)} (key 5 shows all)\n")
+        for item in worst:
+            text.append(f"{report.SIGNS[item.status]} {item.title}\n")
+        text.rstrip()
+        line.update(text)
+
+    @work(exclusive=True, group="search", exit_on_error=False)
+    async def search_hub(self, words: str) -> None:
+        """Ask the hub, in a child, for models that fit the words."""
+        self.query_one("#model-note", Static).update("searching the hub ...")
+        try:
+            rows = await guess.search(words)
+        except FtlabError as error:
+            self.query_one("#model-note", Static).update(Text(str(error)))
+            return
+        self.query_one(steps.ModelStep).found(rows)
+        self.query_one("#model-note", Static).update(f"the hub knows {len(rows)}; they stand below")
+        self.query_one("#model-list").focus()

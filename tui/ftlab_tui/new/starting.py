@@ -1,0 +1,97 @@
+"""The end of New: start the run of a plan, as `ftrun train --detach` does, and save the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual import on, work
+from textual.widgets import Button
+
+from ftlab import atomic, launch, registry
+from ftlab.errors import FtlabError, Problem
+from ftlab.plan import Plan
+from ftlab.run import Run
+from ftlab_tui.new.draft import Draft
+from ftlab_tui.new.planning import Planner, key_of
+from ftlab_tui.widgets.modescreen import ModeScreen
+
+
+def start(plan: Plan, runs_dir: Path, text: str) -> Run:
+    """Make the run directory with this config text and start its trainer, which outlives us.
+
+    Raises:
+        FtlabError: the place is not available, the directory cannot be made, the start failed.
+    """
+    launch.check(plan.config.launch.where)
+    registry.check(runs_dir, None)
+    run = Run.create(plan, runs_dir, None, config_text=text)
+    launch.start(run)
+    return run
+
+
+def short(path: Path) -> str:
+    """A path with ~ for the home folder."""
+    home, text = str(Path.home()), str(path)
+    return "~" + text[len(home) :] if text.startswith(home + "/") else text
+
+
+class Starting(ModeScreen):
+    """What the screen New does with a draft that is ready."""
+
+    draft: Draft
+    planner: Planner
+    launching: bool
+
+    def refresh_draft(self) -> None:
+        """Judge and plan the draft again; given by the screen."""
+        raise NotImplementedError
+
+    def _show(self, problems: dict[str, Problem]) -> None:
+        raise NotImplementedError
+
+    @on(Button.Pressed, "#launch")
+    def press_launch(self) -> None:
+        """The button."""
+        self.action_launch()
+
+    def action_launch(self) -> None:
+        """Start now, or as soon as the plan is ready."""
+        config, problems = self.draft.read()
+        if self.planner.plan is not None and not self.planner.stale(self.draft):
+            self.launching = False
+            self.launch()
+        elif problems or self.planner.failed == key_of(self.draft):
+            self.launching = False
+            self._show({**self.planner.problems, **problems})
+            self.notify("the problems above come first", severity="warning")
+        elif config is not None:
+            self.launching = True
+            self.refresh_draft()
+
+    @work(exclusive=True, group="launch", thread=True, exit_on_error=False)
+    def launch(self) -> None:
+        """Make the run and start its trainer, then watch it."""
+        plan = self.planner.plan
+        if plan is None:
+            return
+        try:
+            run = start(plan, self.lab.runs_dir, self.draft.yaml())
+        except FtlabError as error:
+            self.app.call_from_thread(self.notify, str(error), severity="error", markup=False)
+            return
+        self.app.call_from_thread(self.ftui.open_run, run)
+
+    def action_save(self) -> None:
+        """Write the file here, under a name that is free."""
+        taken = {path.name for path in Path().glob("run*.yaml")}
+        names = ("run.yaml", *(f"run-{number}.yaml" for number in range(2, 1000)))
+        path = self._write(Path(next(name for name in names if name not in taken)))
+        self.notify(f"saved {path}; `ftrun train {path}` runs it", markup=False)
+
+    def _write(self, path: Path) -> Path:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(path, self.draft.yaml(), durable=False)
+        except (OSError, FtlabError) as error:
+            self.notify(str(error), severity="warning", markup=False)
+        return path

@@ -1,0 +1,1 @@
+"""Readers of run directories: they only read, never fail on damage, and cost little per look."""

@@ -1,0 +1,1 @@
+"""Mode Runs: every run in a table; compare, resume, clone, tidy up."""
