@@ -48,18 +48,18 @@ def attention_backward(
     dv = v.new_empty(v.shape) if dv is None else dv
     delta = torch.empty_like(lse) if delta is None else delta
     facts = attention_config.facts(q, k, layout, scale, window, softcap, (v, out, grad, dq, dk, dv))
-    config = attention_config.lookup("attention_backward_query", q, (k, v))
-    tiles = layout.tiles(config["BLOCK_M"]).queries
-    query_kernel[(len(tiles) * H,)](
-        q, k, v, out, grad, lse, delta, dq, tiles, *q.stride()[:2], *k.stride()[:2],
+    config = attention_config.lookup("attention_backward_query", q, layout, (k, v))
+    tiles = layout.queries(config["BLOCK_M"], H, k.shape[1])
+    query_kernel[(len(tiles.order),)](
+        q, k, v, out, grad, lse, delta, dq, *tiles, *q.stride()[:2], *k.stride()[:2],
         *v.stride()[:2], *out.stride()[:2], *grad.stride()[:2], *dq.stride()[:2], T, scale,
         softcap or 0.0, **facts, **config,
     )  # fmt: skip
-    config = attention_config.lookup("attention_backward_key", q, (q, grad))
-    tiles = layout.tiles(config["BLOCK_N"]).keys
+    config = attention_config.lookup("attention_backward_key", q, layout, (q, grad))
+    tiles = layout.keys(config["BLOCK_N"], k.shape[1])
     positions = layout.positions() if facts["PREFIX"] and facts["WINDOW"] else None
-    key_kernel[(len(tiles) * k.shape[1],)](
-        q, k, v, grad, lse, delta, dk, dv, tiles, positions, *q.stride()[:2], *k.stride()[:2],
+    key_kernel[(len(tiles.order),)](
+        q, k, v, grad, lse, delta, dk, dv, *tiles, positions, *q.stride()[:2], *k.stride()[:2],
         *v.stride()[:2], *grad.stride()[:2], *dk.stride()[:2], *dv.stride()[:2], T, scale,
         softcap or 0.0, **facts, **config,
     )  # fmt: skip

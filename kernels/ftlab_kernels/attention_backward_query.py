@@ -42,15 +42,17 @@ def _query_step(dq, q, d_out, lse, delta, x_k, x_v, i_row, i_end, i_head, o_quer
 
 @triton.jit
 def query_kernel(
-    p_q, p_k, p_v, p_o, p_do, p_lse, p_delta, p_dq, p_tiles, s_qt, s_qh, s_kt, s_kh, s_vt, s_vh,
-    s_ot, s_oh, s_dot, s_doh, s_dqt, s_dqh, T, scale, softcap, H: tl.constexpr, GROUP: tl.constexpr,
+    p_q, p_k, p_v, p_o, p_do, p_lse, p_delta, p_dq, p_tiles, p_order,
+    s_qt, s_qh, s_kt, s_kh, s_vt, s_vh, s_ot, s_oh, s_dot, s_doh, s_dqt, s_dqh,
+    T, scale, softcap, H: tl.constexpr, GROUP: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, PREFIX: tl.constexpr, TMA: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """dq and delta of one tile of queries of one head."""
-    i_tile, i_head = tl.program_id(0) // H, tl.program_id(0) % H
-    p_tile = p_tiles + i_tile * 8
+    i_program = tl.load(p_order + tl.program_id(0))
+    i_head = i_program % H
+    p_tile = p_tiles + i_program // H * 8
     i_first = tl.load(p_tile)
     if i_first < 0:
         return

@@ -16,6 +16,7 @@ from ftlab_kernels import tuning
 from ftlab_kernels.attention_layout import Layout
 
 MAX_HEAD_DIM = 256
+LONG = 4096  # tokens
 _ALIGNED = 16  # bytes, of every address and stride that a tensor descriptor takes
 
 
@@ -60,15 +61,19 @@ def _precision(dtype: torch.dtype) -> str:
     return "wide" if os.environ.get("TRITON_INTERPRET") == "1" else "native"
 
 
-def lookup(op: str, q: Tensor, streamed: Sequence[Tensor]) -> dict[str, Any]:
+def lookup(op: str, q: Tensor, layout: Layout, streamed: Sequence[Tensor]) -> dict[str, Any]:
     """The launch configuration of one kernel.
 
     Args:
         op: name of the table.
         q: any operand.
+        layout: of the batch; segments beyond `LONG` tokens have a class of their own where it pays.
         streamed: what the kernel's loop loads; by tensor descriptors where they can be described.
     """
-    config = tuning.lookup(op, shape_class(q.shape[2], q.dtype), tuning.capability(q))
+    name = shape_class(q.shape[2], q.dtype)
+    if layout.longest > LONG and f"{name}_long" in tuning.table(op):
+        name = f"{name}_long"
+    config = tuning.lookup(op, name, tuning.capability(q))
     if config["TMA"]:
         if not describable(streamed):
             return {**config, "TMA": False}

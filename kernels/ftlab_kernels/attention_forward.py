@@ -62,13 +62,14 @@ def _step(acc, m_i, l_i, q, x_k, x_v, i_row, i_end, i_head, o_query, i_key, s_kt
 
 @triton.jit
 def _forward_kernel(
-    p_q, p_k, p_v, p_o, p_lse, p_tiles, s_qt, s_qh, s_kt, s_kh, s_vt, s_vh, s_ot, s_oh, T, scale,
-    softcap, H: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
+    p_q, p_k, p_v, p_o, p_lse, p_tiles, p_order, s_qt, s_qh, s_kt, s_kh, s_vt, s_vh, s_ot, s_oh,
+    T, scale, softcap, H: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
     PREFIX: tl.constexpr, TMA: tl.constexpr, PRECISION: tl.constexpr,
 ):
-    i_tile, i_head = tl.program_id(0) // H, tl.program_id(0) % H
-    p_tile = p_tiles + i_tile * 8
+    i_program = tl.load(p_order + tl.program_id(0))
+    i_head = i_program % H
+    p_tile = p_tiles + i_program // H * 8
     i_first = tl.load(p_tile)
     if i_first < 0:
         return
@@ -155,10 +156,10 @@ def attention_forward(
     out = q.new_empty(T, H, D) if out is None else out
     lse = q.new_empty(H, T, dtype=torch.float32) if lse is None else lse
     facts = attention_config.facts(q, k, layout, scale, window, softcap, (v, out))
-    config = attention_config.lookup("attention_forward", q, (k, v))
-    tiles = layout.tiles(config["BLOCK_M"]).queries
-    _forward_kernel[(len(tiles) * H,)](
-        q, k, v, out, lse, tiles, *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
+    config = attention_config.lookup("attention_forward", q, layout, (k, v))
+    tiles = layout.queries(config["BLOCK_M"], H, k.shape[1])
+    _forward_kernel[(len(tiles.order),)](
+        q, k, v, out, lse, *tiles, *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],
         *out.stride()[:2], T, scale, softcap or 0.0, **facts, **config,
     )  # fmt: skip
     return out, lse

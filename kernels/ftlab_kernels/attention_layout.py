@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 FIELDS = 8  # ints of one tile
+FEW = 1024  # programs; up to so many the balance among multiprocessors decides
 
 
 class Span(NamedTuple):
@@ -34,10 +35,10 @@ class Span(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Tables int32 [n, 8] for one block size, longest work first; unused rows start at -1."""
+    """What the programs of one kernel work on."""
 
-    queries: Tensor
-    keys: Tensor
+    table: Tensor  # int32 [n, 8]; unused rows start at -1
+    order: Tensor  # int32 [n * heads]: for each program tile * heads + head
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,16 @@ class Layout:
         held: Tensor = self.once("positions", lambda: self._moved(_positions(self)))
         return held
 
-    def tiles(self, block: int) -> Tiles:
-        """The tables for tiles of `block` rows."""
-        held: Tiles = self.once(block, lambda: self._tiles(block))
+    def queries(self, block: int, heads: int, kv_heads: int) -> Tiles:
+        """Tiles of `block` queries, for each head."""
+        key = ("queries", block, heads, kv_heads)
+        held: Tiles = self.once(key, lambda: self._tiles(*key))
+        return held
+
+    def keys(self, block: int, kv_heads: int) -> Tiles:
+        """Tiles of `block` keys, for each key head."""
+        key = ("keys", block, kv_heads, kv_heads)
+        held: Tiles = self.once(key, lambda: self._tiles(*key))
         return held
 
     def load(self, other: Layout) -> None:
@@ -119,8 +127,10 @@ class Layout:
         if self.capacity is None or mine != theirs:
             raise ValueError(f"layouts of (tokens, capacity) {mine} and {theirs} cannot be swapped")
         for key, held in self.made.items():
-            if isinstance(key, int):
-                for target, source in zip(held, other.tiles(key), strict=True):
+            if isinstance(held, Tiles):
+                for target, source in zip(
+                    held, other.once(key, partial(other._tiles, *key)), strict=True
+                ):
                     target.copy_(source, non_blocking=True)
             elif key == "positions":
                 held.copy_(other.positions(), non_blocking=True)
@@ -136,23 +146,27 @@ class Layout:
             self.made[key] = make()
         return self.made[key]
 
-    def _tiles(self, block: int) -> Tiles:
-        rows, queries, keys = [], [], []
-        for span in self.spans:
+    def _tiles(self, kind: str, block: int, heads: int, kv_heads: int) -> Tiles:
+        rows, work, owners = [], [], []
+        for number, span in enumerate(self.spans):
             before = span.prefix[1] - span.prefix[0]
             for row in range(span.start, span.end, block):
-                read = row < span.shared
-                readers = span.readers if read else (0, 0)
+                readers = span.readers if row < span.shared else (0, 0)
                 rows.append(
                     (row, span.start, span.end, span.prefix[0], before, *readers, span.shared)
                 )
-                queries.append(before + min(row + block, span.end) - span.start)
-                keys.append(span.end - row + readers[1] - readers[0])
+                seen = before + min(row + block, span.end) - span.start
+                seeing = span.end - row + readers[1] - readers[0]
+                work.append(seen if kind == "queries" else seeing)
+                owners.append(number)
         size = len(rows)
         if self.capacity is not None:
             size = self.tokens // block + self.capacity
-        table = torch.tensor(rows, dtype=torch.int32)
-        return Tiles(*(self._moved(_longest_first(table, work, size)) for work in (queries, keys)))
+        table = torch.full((size, FIELDS), -1, dtype=torch.int32)
+        table[: len(rows)] = torch.tensor(rows, dtype=torch.int32)
+        order = torch.arange(size * heads, dtype=torch.int32)
+        order[: len(rows) * heads] = _order(work, owners, heads, kv_heads)
+        return Tiles(self._moved(table), self._moved(order))
 
     def _moved(self, x: Tensor) -> Tensor:
         """On the device; from pinned memory, so that nothing waits."""
@@ -207,12 +221,23 @@ def _check_prefix(parents: tuple[int, ...], segments: int) -> None:
             )
 
 
-def _longest_first(table: Tensor, work: list[int], size: int) -> Tensor:
-    """Rows by falling work, so that the last programs to start are short; ties keep their order."""
-    order = torch.tensor(work).argsort(descending=True, stable=True)
-    padded = torch.full((size, FIELDS), -1, dtype=torch.int32)
-    padded[: len(table)] = table[order]
-    return padded
+def _order(work: list[int], owners: list[int], heads: int, kv_heads: int) -> Tensor:
+    """Programs by falling work, so that the last to start are short; coarsely where they are many.
+
+    Then work is taken in halves of the longest, and within those the tiles that read the same rows
+    (one span, one key head) follow each other, so that the L2 cache serves all but the first.
+    """
+    amounts, spans = torch.tensor(work), torch.tensor(owners)
+    rank = amounts.argsort(descending=True, stable=True).argsort()
+    head = torch.arange(heads)
+    place = rank[:, None] * heads + head
+    if len(work) * heads > FEW:
+        halvings = torch.log2(amounts.max() / amounts).floor().long()
+        owner = (halvings * (1 + spans.max()) + spans)[:, None]
+        group = owner * kv_heads + head // (heads // kv_heads)
+        place = group * (len(work) * heads) + place
+    order: Tensor = place.flatten().argsort().to(torch.int32)
+    return order
 
 
 def _positions(plan: Layout) -> Tensor:

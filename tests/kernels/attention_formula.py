@@ -56,7 +56,7 @@ def dense(
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    hidden = ~sees(plan, window).to(q.device)
+    hidden = ~sees(plan, window)
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, float("-inf")).softmax(-1), v)
 
 
@@ -64,8 +64,8 @@ def truth(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, plan: Layout, scale: float, window: int | None,
     softcap: float | None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Output and gradients in fp64, by name."""
-    inputs = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    """Output and gradients in fp64, by name; computed on the CPU."""
+    inputs = [x.detach().cpu().double().requires_grad_() for x in (q, k, v)]
     out = dense(*inputs, plan, scale, window, softcap)
-    grads = torch.autograd.grad(out, inputs, grad.double())
-    return dict(zip(NAMES, (out.detach(), *grads), strict=True))
+    grads = torch.autograd.grad(out, inputs, grad.cpu().double())
+    return {name: x.to(q.device) for name, x in zip(NAMES, (out.detach(), *grads), strict=True)}

@@ -18,28 +18,39 @@ CASES = (  # head dim, window, soft-cap, prefix
     (256, 4096, True, False),
 )
 WIDE = CASES[2]  # compiled for fp32 too
-MOST_SPILLS = 512  # bytes, 16-bit operands up to head dim 128; fp32 is for tests and spills more
+LONG = "d128_long"  # class of long segments, where a table has it
+MOST_SPILLS = 512  # bytes, where tensor cores take 16-bit operands and the head dim is at most 128
 _TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _FP32 = ("p_lse", "p_delta")
 
 
 def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
-    """Every case of one kernel for one capability, in the 16-bit type that it has, one in fp32."""
+    """Every case of one kernel in a card's 16-bit type, one in fp32, one for long segments."""
     narrow = "bf16" if capability >= 80 else "fp16"
     listed = [_job(op, kernel, capability, narrow, *case) for case in CASES]
-    return [*listed, _job(op, kernel, capability, "fp32", *WIDE)]
+    listed.append(_job(op, kernel, capability, "fp32", *WIDE))
+    if LONG in tuning.table(op):
+        listed.append(_job(op, kernel, capability, narrow, *WIDE, name=LONG))
+    assert len(listed) == len(CASES) + 1 + (LONG in tuning.table(op))
+    return listed
 
 
 def spills_much(job: Job, spills: int) -> bool:
-    """Whether a 16-bit kernel of a usual head dim keeps too much outside registers."""
-    return job.constexprs["D"] <= 128 and job.signature["p_q"] != "*fp32" and spills > MOST_SPILLS
+    """Whether a kernel that is meant to be fast keeps too much outside registers.
+
+    fp32 is for tests. triton 3.6 has no tensor cores below 8.0, and its products there live in
+    registers: V100 and T4 are served by the stack with triton 3.0.
+    """
+    fast = job.signature["p_q"] != "*fp32" and job.constexprs["D"] <= 128 and job.capability >= 80
+    return fast and spills > MOST_SPILLS
 
 
 def _job(
     op: str, kernel: Any, capability: int, dtype: str, head_dim: int, window: int, softcap: bool,
-    prefix: bool,
+    prefix: bool, name: str | None = None,
 ) -> Job:  # fmt: skip
-    config = dict(tuning.lookup(op, shape_class(head_dim, _TORCH[dtype]), capability))
+    name = name or shape_class(head_dim, _TORCH[dtype])
+    config = dict(tuning.lookup(op, name, capability))
     options = {name: config.pop(name) for name in ("num_warps", "num_stages")}
     describable = padded(head_dim) == head_dim and hasattr(tl, "make_tensor_descriptor")
     constexprs = {
@@ -60,7 +71,7 @@ def _job(
 def _kind(name: str, dtype: str) -> str:
     if name in _FP32:
         return "*fp32"
-    if name in ("p_tiles", "p_positions"):
+    if name in ("p_tiles", "p_order", "p_positions"):
         return "*i32"
     if name.startswith("p_"):
         return f"*{dtype}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from aot import CAPABILITIES, SHARED_LIMIT, compile_many
 from attention_formula import PACKS, bounds, pack, tensors, truth
-from attention_jobs import CASES, jobs, spills_much
+from attention_jobs import jobs, spills_much
 
 from ftlab_kernels.attention_forward import _forward_kernel, attention_forward
 from ftlab_kernels.attention_layout import layout
@@ -97,7 +97,6 @@ def test_what_does_not_fit_is_refused(device: str) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_fits_every_card(capability: int) -> None:
     listed = jobs("attention_forward", _forward_kernel, capability)
-    assert len(listed) == len(CASES) + 1
     for job, compiled in zip(listed, compile_many(listed), strict=True):
         assert compiled.shared_bytes <= SHARED_LIMIT[capability], job
         assert not spills_much(job, compiled.spills), (job, compiled)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from attention_formula import PACKS, bounds, pack, sees
 
+from ftlab_kernels import attention_layout
 from ftlab_kernels.attention_layout import Layout, Span, layout
 
 PAIRS = layout([0, 10, 14, 20, 23, 30], prefix=[-1, 0, 0, 0, -1])
@@ -37,18 +38,35 @@ def test_positions_restart_behind_the_prompt() -> None:
 
 @pytest.mark.parametrize("name", PACKS)
 @pytest.mark.parametrize("block", [16, 64])
-def test_tiles_cover_every_row_once_longest_first(name: str, block: int) -> None:
+@pytest.mark.parametrize("kind", ["queries", "keys"])
+def test_every_row_of_every_head_has_one_program(name: str, block: int, kind: str) -> None:
     plan = pack(name)
-    tables = plan.tiles(block)
-    for table in tables:
-        rows = []
-        for first, _, end, *_ in table.tolist():
-            rows += range(first, min(first + block, end))
-        assert sorted(rows) == list(range(plan.tokens))
-    work = [min(row[0] + block, row[2]) - row[1] + row[4] for row in tables.queries.tolist()]
-    assert work == sorted(work, reverse=True)
-    work = [row[2] - row[0] + row[6] - row[5] for row in tables.keys.tolist()]
-    assert work == sorted(work, reverse=True)
+    table, order = plan.queries(block, 4, 2) if kind == "queries" else plan.keys(block, 2)
+    heads = len(order) // len(table)
+    assert sorted(order.tolist()) == list(range(len(table) * heads))
+    rows = []
+    for first, _, end, *_ in table.tolist():
+        rows += range(first, min(first + block, end))
+    assert rows == list(range(plan.tokens))
+
+
+def test_few_programs_start_by_falling_work() -> None:
+    _, order = layout([0, 64, 96]).keys(16, 2)
+    assert (order // 2).tolist() == [0, 0, 1, 1, 2, 2, 4, 4, 3, 3, 5, 5]
+
+
+def test_of_many_tiles_of_one_head_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_layout, "FEW", 0)
+    plan = layout([0, 64, 96])
+    table, order = plan.queries(16, 2, 1)
+    assert table[:, 0].tolist() == [0, 16, 32, 48, 64, 80]
+    tiles = [(int(i) // 2, int(i) % 2) for i in order]
+    # Work 16, 32, 48, 64 and 16, 32: more than half of 64 first, then the halves of that.
+    assert tiles[:4] == [(3, 0), (3, 1), (2, 0), (2, 1)]
+    assert tiles[4:8] == [(1, 0), (1, 1), (5, 0), (5, 1)]
+    _, order = plan.keys(16, 2)
+    tiles = [(int(i) // 2, int(i) % 2) for i in order]
+    assert tiles[:4] == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
 
 @pytest.mark.parametrize("name", PACKS)
@@ -61,15 +79,15 @@ def test_operations_are_those_of_the_visible_pairs(name: str, window: int | None
 def test_tables_of_one_capacity_have_one_shape_and_can_be_swapped() -> None:
     lengths = [[40, 40, 20], [1, 98, 1], [100]]
     first, *others = (layout(bounds(part), capacity=3) for part in lengths)
-    held = first.tiles(16)
+    held = first.queries(16, 4, 2), first.keys(16, 2)
     positions = first.positions()
     for other in others:
-        assert [table.shape for table in other.tiles(16)] == [table.shape for table in held]
         first.load(other)
-        for ours, theirs in zip(first.tiles(16), other.tiles(16), strict=True):
-            assert torch.equal(ours, theirs)
+        theirs = other.queries(16, 4, 2), other.keys(16, 2)
+        for mine, its in zip(held, theirs, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
         assert torch.equal(positions, other.positions())
-    assert first.tiles(16).queries is held.queries
+    assert first.keys(16, 2) is held[1]
 
 
 @pytest.mark.parametrize(
