@@ -45,10 +45,10 @@ by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps
 put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
-.PHONY: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean
+.PHONY: help setup demo test check aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean
 
 help:
-	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check gpu-test bench lock docs rules-age sbom image image-smoke clean"
+	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean"
 
 setup: $(SETUP_DONE)
 	@echo "ready: $(VENV)" >&2
@@ -57,13 +57,16 @@ demo: $(SETUP_DONE)
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(VENV)/bin/ftrun demo $(ARGS)
 
 test: $(EQUIPPED)
-	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(PY) -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(PY) -m pytest -m "not aot" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 check: $(EQUIPPED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/core/test_architecture.py tests/core/test_house.py
+
+aot-test: $(EQUIPPED)
+	$(PY) -m pytest -m aot $(ARGS)
 
 gpu-test: $(EQUIPPED)
 	$(PY) -m pytest -m gpu $(ARGS)

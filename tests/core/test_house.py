@@ -127,5 +127,4 @@ def test_ci_runs_the_readmes_test_command() -> None:
     script = (ROOT / ".ci/run").read_text("utf-8")
     assert "set -euo pipefail" in script
     assert "\nmake test\n" in script
-    assert script.index("make test") < script.index(".ci/containers")
     assert "FTLAB_TEST_COMPLETE=1" in script

@@ -28,6 +28,7 @@ def test_adds_without_a_kernel() -> None:
     torch.testing.assert_close(total, 1 + a.t() @ b)
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     numbers = ["M", "N", "K", "s_a", "s_b", "s_total"]
     jobs = []

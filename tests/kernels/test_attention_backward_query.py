@@ -9,6 +9,7 @@ from attention_jobs import jobs, spills_much
 from ftlab_kernels.attention_backward_query import query_kernel
 
 
+@pytest.mark.aot
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_fits_every_card(capability: int) -> None:
     listed = jobs("attention_backward_query", query_kernel, capability)

@@ -93,6 +93,7 @@ def test_what_does_not_fit_is_refused(device: str) -> None:
         attention_forward(q, k, v.transpose(1, 2).contiguous().transpose(1, 2), plan, scale=0.3)
 
 
+@pytest.mark.aot
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_fits_every_card(capability: int) -> None:
     listed = jobs("attention_forward", _forward_kernel, capability)

@@ -18,6 +18,7 @@ def test_against_fp64(shape: tuple[int, int], device: str) -> None:
     assert torch.equal(column_sum(x), column_sum(x))
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     signature = {"p_x": "*fp32", "p_out": "*fp32", "T": "i32", "H": "i32"}
     jobs = [

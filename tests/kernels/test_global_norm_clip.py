@@ -56,6 +56,7 @@ def test_no_gradients_are_refused() -> None:
         global_norm_clip([], 1.0)
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     jobs = []
     for capability in CAPABILITIES:

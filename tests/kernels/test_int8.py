@@ -40,6 +40,7 @@ def test_a_wrong_buffer_is_refused() -> None:
         dequantize_int8(made(8, 64, "cpu"), torch.float32, out=torch.empty(8, 32))
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     jobs = []
     for capability in CAPABILITIES:

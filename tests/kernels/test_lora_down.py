@@ -47,6 +47,7 @@ def test_masked_part_of_dx(name: str, device: str) -> None:
         close(ours, theirs, dtype, "dx")
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     jobs = [job for c in CAPABILITIES for block_r in (16, 64) for job in _jobs(c, block_r)]
     for job, compiled in zip(jobs, compile_many(jobs), strict=True):

@@ -63,6 +63,7 @@ def test_a_groups_own_buffer_is_not_filled_again(device: str) -> None:
     assert torch.equal(buffer[:40, :24].cpu(), weight)
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     names = [f"{name}{i}" for name in ("first", "rank", "bias") for i in range(3)]
     rows = [f"row{i}" for i in range(4)]

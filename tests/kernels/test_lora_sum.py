@@ -24,6 +24,7 @@ def test_sums_in_order(accumulate: bool, device: str) -> None:
         torch.testing.assert_close(out, total + accumulate, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     numbers = [f"{name}{i}" for name in ("row", "rows", "columns") for i in range(3)]
     signature = {

@@ -35,6 +35,7 @@ def test_equals_the_reference(name: str, splits: int, device: str) -> None:
                 close(parts.sum(0)[part, :rank], grad[part, :rank], dtype, f"dB {target}")
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     jobs = [job for capability in CAPABILITIES for job in _jobs(capability)]
     for job, compiled in zip(jobs, compile_many(jobs), strict=True):

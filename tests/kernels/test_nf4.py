@@ -95,6 +95,7 @@ def jobs() -> list[Job]:
     return made
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     made = jobs()
     assert len(made) == 12 * len(CAPABILITIES)

@@ -101,6 +101,7 @@ def jobs() -> list[Job]:
     return made
 
 
+@pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     made = jobs()
     assert len(made) == 2 * len(CAPABILITIES)

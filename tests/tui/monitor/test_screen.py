@@ -192,7 +192,7 @@ def test_no_run_at_all(make_run, make_app) -> None:  # type: ignore[no-untyped-d
         assert "no runs yet" in words(pilot, "#head")
         await pilot.press("s", "k", "l", "o", "y", "full_stop", "plus", "right_square_bracket")
 
-    app = make_app(Run(make_run.root / "none"))
+    app = make_app()
     drive(app, journey)
 
 

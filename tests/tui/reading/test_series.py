@@ -74,7 +74,7 @@ def test_a_metric_that_comes_late_or_pauses() -> None:
 def test_a_chart_of_a_long_run_costs_milliseconds() -> None:
     table, _ = filled(100_000)
     table.buckets("loss", 0, 1e6, 300)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(10):
         table.buckets("loss", 0, 1e6, 300)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
