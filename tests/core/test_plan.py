@@ -20,7 +20,8 @@ DPO = ["method.kind=dpo"]
 PAIRS = {"preference": True, "format": "preference"}
 EVAL = ["data.eval_fraction=0.05"]
 # Their "auto" is a value: the model's own scaling, and a template for chats but not for texts.
-NAMED_AUTO = {"model.rope_scaling", "data.chat_template"}
+# What the model, the tokenizer and the container engine decide when they are there.
+NAMED_AUTO = {"model.rope_scaling", "data.chat_template", "launch.network"}
 
 
 @pytest.mark.parametrize("gpus", [(), ("t4",), ("v100",), ("a100",), ("4090",), ("h100",)])
