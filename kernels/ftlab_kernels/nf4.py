@@ -53,46 +53,6 @@ def nf4_dequantize_kernel(
     tl.store(p_value, value.to(p_out.dtype.element_ty), mask=m_word[:, None])
 
 
-@triton.jit
-def nf4_quantize_kernel(
-    p_x, p_packed, p_absmax, BLOCKS, RECIPROCAL: tl.constexpr, SIZE: tl.constexpr,
-    ROWS: tl.constexpr,
-):  # fmt: skip
-    """One program: ROWS blocks of SIZE values, to SIZE / 2 bytes and one fp32 each."""
-    o_row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    m_row = o_row < BLOCKS
-    o_pair = o_row[:, None] * (SIZE // 2) + tl.arange(0, SIZE // 2)[None, :]
-    m = m_row[:, None]
-    first = tl.load(p_x + 2 * o_pair, mask=m, other=0.0).to(tl.float32)
-    second = tl.load(p_x + 2 * o_pair + 1, mask=m, other=0.0).to(tl.float32)
-    absmax = tl.max(tl.maximum(tl.abs(first), tl.abs(second)), axis=1)
-    tl.store(p_absmax + o_row, absmax, mask=m_row)
-    scale = (1.0 / absmax)[:, None]
-    packed = nearest_code(first * scale) * 16 + nearest_code(second * scale)
-    tl.store(p_packed + o_pair, packed.to(tl.uint8), mask=m)
-
-
-@triton.jit
-def nearest_code(x):
-    """Index of the code value nearest to x: how many of the 15 middles lie below it."""
-    index = (x > -0.8480964004993439).to(tl.int32)
-    index += (x > -0.6106329262256622).to(tl.int32)
-    index += (x > -0.4599952697753906).to(tl.int32)
-    index += (x > -0.33967943489551544).to(tl.int32)
-    index += (x > -0.23460740596055984).to(tl.int32)
-    index += (x > -0.13791173323988914).to(tl.int32)
-    index += (x > -0.045525018125772476).to(tl.int32)
-    index += (x > 0.03979014977812767).to(tl.int32)
-    index += (x > 0.1202552504837513).to(tl.int32)
-    index += (x > 0.2035212516784668).to(tl.int32)
-    index += (x > 0.2920137718319893).to(tl.int32)
-    index += (x > 0.3893125355243683).to(tl.int32)
-    index += (x > 0.5016634166240692).to(tl.int32)
-    index += (x > 0.6427869200706482).to(tl.int32)
-    index += (x > 0.8614784181118011).to(tl.int32)
-    return index
-
-
 def nf4_dequantize(weight: Nf4Weight, *, out: Tensor) -> Tensor:
     """Write the weight into `out` [N, K], fp32, bf16 or fp16; its rows may be strided."""
     _, K = weight.shape

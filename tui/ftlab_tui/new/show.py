@@ -14,7 +14,7 @@ from ftlab.values import parse_bytes
 
 Colours = Mapping[str, str]
 OPEN, CLOSE = "⟦", "⟧"
-# What the plan's estimate was found to be off by on real runs: it is meant not to be too low.
+# The estimate is meant not to be too low, so the range leans down. Not calibrated on real runs.
 LOW, HIGH = 0.8, 1.1
 GLYPHS = dict(zip(MEMORY_TERMS, "█▓▒░▚▞▤", strict=True))
 TONES = dict(
