@@ -130,3 +130,12 @@ def _outcome(case: ElementTree.Element) -> tuple[str, str]:
             text = f"{found.get('message', '')}\n{found.text or ''}"
             return ("skipped" if kind == "skipped" else "failed"), text
     return "passed", ""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After `make aot-test`: what every kernel needs of every card."""
+    aot = sys.modules.get("aot")
+    if aot is not None and aot._made:
+        terminalreporter.section("compiled ahead of time")
+        for line in aot.table():
+            terminalreporter.write_line(line)
