@@ -68,12 +68,15 @@ def lookup(op: str, q: Tensor, layout: Layout, streamed: Sequence[Tensor]) -> di
         op: name of the table.
         q: any operand.
         layout: of the batch; segments beyond `LONG` tokens have a class of their own where it pays.
+            One that was measured with descriptors serves only where they can be made.
         streamed: what the kernel's loop loads; by tensor descriptors where they can be described.
     """
-    name = shape_class(q.shape[2], q.dtype)
+    name, capability = shape_class(q.shape[2], q.dtype), tuning.capability(q)
+    config = tuning.lookup(op, name, capability)
     if layout.longest > LONG and f"{name}_long" in tuning.table(op):
-        name = f"{name}_long"
-    config = tuning.lookup(op, name, tuning.capability(q))
+        long = tuning.lookup(op, f"{name}_long", capability)
+        if not long["TMA"] or describable(streamed):
+            config = long
     if config["TMA"]:
         if not describable(streamed):
             return {**config, "TMA": False}

@@ -18,18 +18,15 @@ from ftlab_kernels import tuning
 from ftlab_kernels.dispatch import choose
 from ftlab_kernels.reference.global_norm_clip import global_norm_clip as reference
 
-NAMES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-
 
 @triton.jit
 def square_sum_kernel(
-    p_addresses, p_sizes, p_first, p_sums, COUNT, DTYPE: tl.constexpr, STEPS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    p_addresses, p_sizes, p_first, p_typed, p_sums, COUNT, STEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program: the sum of squares of one block of one gradient."""
     i_program = tl.program_id(0)
     i_grad = find(p_first, i_program, COUNT, STEPS)
-    p_grad = tl.load(p_addresses + i_grad).to(tl.pointer_type(DTYPE))
+    p_grad = tl.load(p_addresses + i_grad).to(p_typed.dtype)
     start = (i_program - tl.load(p_first + i_grad)).to(tl.int64) * BLOCK
     o_value = start + tl.arange(0, BLOCK)
     grad = tl.load(p_grad + o_value, mask=o_value < tl.load(p_sizes + i_grad), other=0.0)
@@ -67,7 +64,7 @@ def norm_kernel(p_sums, p_norm, p_scale, max_norm, COUNT, CLIP: tl.constexpr, BL
 
 @triton.jit
 def scale_kernel(
-    p_addresses, p_sizes, p_first, p_scale, COUNT, DTYPE: tl.constexpr, STEPS: tl.constexpr,
+    p_addresses, p_sizes, p_first, p_typed, p_scale, COUNT, STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program: scale one block of one gradient; nothing is touched where the factor is 1."""
@@ -75,12 +72,12 @@ def scale_kernel(
     if scale != 1.0:
         i_program = tl.program_id(0)
         i_grad = find(p_first, i_program, COUNT, STEPS)
-        p_grad = tl.load(p_addresses + i_grad).to(tl.pointer_type(DTYPE))
+        p_grad = tl.load(p_addresses + i_grad).to(p_typed.dtype)
         start = (i_program - tl.load(p_first + i_grad)).to(tl.int64) * BLOCK
         o_value = start + tl.arange(0, BLOCK)
         m = o_value < tl.load(p_sizes + i_grad)
         grad = tl.load(p_grad + o_value, mask=m, other=0.0).to(tl.float32) * scale
-        tl.store(p_grad + o_value, grad.to(DTYPE), mask=m)
+        tl.store(p_grad + o_value, grad.to(p_typed.dtype.element_ty), mask=m)
 
 
 class Table:
@@ -93,7 +90,7 @@ class Table:
         self.count = len(grads)
         self.programs = sum(programs)
         self.steps = max(1, len(grads).bit_length() + 1)
-        self.dtype = NAMES[grads[0].dtype]
+        self.typed = torch.empty(1, dtype=grads[0].dtype, device=device)  # its type is read alone
         self.addresses = torch.tensor([g.data_ptr() for g in grads], device=device)
         self.sizes = torch.tensor([grad.numel() for grad in grads], device=device)
         self.first = torch.tensor(first, dtype=torch.int32, device=device)
@@ -122,7 +119,7 @@ def clip_launch(grads: Sequence[Tensor], max_norm: float | None) -> Tensor:
     at = 0
     for table in tables:
         square_sum_kernel[(table.programs,)](
-            table.addresses, table.sizes, table.first, sums[at:], table.count, DTYPE=table.dtype,
+            table.addresses, table.sizes, table.first, table.typed, sums[at:], table.count,
             STEPS=table.steps, **config,
         )  # fmt: skip
         at += table.programs
@@ -133,7 +130,7 @@ def clip_launch(grads: Sequence[Tensor], max_norm: float | None) -> Tensor:
     if clip:
         for table in tables:
             scale_kernel[(table.programs,)](
-                table.addresses, table.sizes, table.first, scale, table.count, DTYPE=table.dtype,
+                table.addresses, table.sizes, table.first, table.typed, scale, table.count,
                 STEPS=table.steps, **config,
             )  # fmt: skip
     return norm

@@ -166,7 +166,6 @@ def _compile(job: dict[str, Any]) -> dict[str, int]:
     _patch()
     kernel = getattr(importlib.import_module(job["module"]), job["name"])
     signature, constexprs = dict(job["signature"]), job["constexprs"]
-    constexprs = {name: _constant(value) for name, value in constexprs.items()}
     positions = {name: index for index, name in enumerate(kernel.arg_names)}
     unknown = (set(signature) | set(constexprs)) ^ set(positions)
     assert not unknown, f"missing or unknown arguments: {sorted(unknown)}"
@@ -191,15 +190,6 @@ def _patch() -> None:
     from triton.backends import backends
 
     backends["nvidia"].compiler.make_cubin = staticmethod(_assemble)
-
-
-def _constant(value: Any) -> Any:
-    """Element types travel by name: "tl.float32"."""
-    import triton.language as tl
-
-    if isinstance(value, str) and value.startswith("tl."):
-        return getattr(tl, value.removeprefix("tl."))
-    return value
 
 
 def _assemble(ptx: str, metadata: dict[str, Any], options: Any, capability: int) -> bytes:

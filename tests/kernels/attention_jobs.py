@@ -19,6 +19,7 @@ CASES = (  # head dim, window, soft-cap, prefix
 )
 WIDE = CASES[2]  # compiled for fp32 too
 LONG = "d128_long"  # class of long segments, where a table has it
+DESCRIBES = hasattr(tl, "make_tensor_descriptor")
 MOST_SPILLS = 512  # bytes, where tensor cores take 16-bit operands and the head dim is at most 128
 _TORCH = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _FP32 = ("p_lse", "p_delta")
@@ -29,9 +30,12 @@ def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
     narrow = "bf16" if capability >= 80 else "fp16"
     listed = [_job(op, kernel, capability, narrow, *case) for case in CASES]
     listed.append(_job(op, kernel, capability, "fp32", *WIDE))
-    if LONG in tuning.table(op):
+    long = LONG in tuning.table(op) and (
+        DESCRIBES or not tuning.lookup(op, LONG, capability)["TMA"]
+    )
+    if long:
         listed.append(_job(op, kernel, capability, narrow, *WIDE, name=LONG))
-    assert len(listed) == len(CASES) + 1 + (LONG in tuning.table(op))
+    assert len(listed) == len(CASES) + 1 + long
     return listed
 
 
@@ -52,7 +56,7 @@ def _job(
     name = name or shape_class(head_dim, _TORCH[dtype])
     config = dict(tuning.lookup(op, name, capability))
     options = {name: config.pop(name) for name in ("num_warps", "num_stages")}
-    describable = padded(head_dim) == head_dim and hasattr(tl, "make_tensor_descriptor")
+    describable = padded(head_dim) == head_dim and DESCRIBES
     constexprs = {
         "H": 8, "GROUP": 4, "D": head_dim, "BLOCK_D": padded(head_dim), "WINDOW": window,
         "SOFTCAP": softcap, "PREFIX": prefix, "PRECISION": "ieee" if dtype == "fp32" else "native",

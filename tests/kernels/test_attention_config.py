@@ -8,8 +8,9 @@ import pytest
 import torch
 import triton.language as tl
 
-from ftlab_kernels import tuning
+from ftlab_kernels import attention_config, tuning
 from ftlab_kernels.attention_config import describable, padded, shape_class
+from ftlab_kernels.attention_layout import layout
 
 OPS = ("attention_forward", "attention_backward_query", "attention_backward_key")
 
@@ -47,3 +48,18 @@ def test_what_a_descriptor_can_stand_for() -> None:
     assert not describable(
         [fused.flatten()[:-6].view(-1)[: 9 * 390].view(9, 390)[:, 4:68][:, None]]
     )
+
+
+@pytest.mark.parametrize("possible", [False, True])
+def test_long_segments_with_descriptors_or_as_all_others(
+    monkeypatch: pytest.MonkeyPatch, possible: bool
+) -> None:
+    monkeypatch.setattr(tuning, "capability", lambda of: 90)
+    monkeypatch.setattr(attention_config, "describable", lambda tensors: possible)
+    monkeypatch.setattr("triton.set_allocator", lambda function: None, raising=False)
+    q = torch.empty(5000, 1, 128, dtype=torch.bfloat16)
+    plan = layout([0, 5000])
+    got = attention_config.lookup("attention_forward", q, plan, [q])
+    table = tuning.table("attention_forward")
+    assert table["d128_long"]["90"]["TMA"]
+    assert got == table["d128_long" if possible else "d128"]["90"]

@@ -63,11 +63,11 @@ def test_compiles_for_every_card() -> None:
         config = dict(tuning.lookup("global_norm_clip", "*", capability))
         warps = config.pop("num_warps")
         table = {"p_addresses": "*i64", "p_sizes": "*i64", "p_first": "*i32", "COUNT": "i32"}
-        for dtype in ("tl.float32", "tl.bfloat16" if capability >= 80 else "tl.float16"):
-            constants = {"DTYPE": dtype, "STEPS": 9, **config}
+        for dtype in ("*fp32", "*bf16" if capability >= 80 else "*fp16"):
+            typed, constants = {**table, "p_typed": dtype}, {"STEPS": 9, **config}
             jobs += [
-                Job(square_sum_kernel, {**table, "p_sums": "*fp32"}, constants, capability, warps),
-                Job(scale_kernel, {**table, "p_scale": "*fp32"}, constants, capability, warps),
+                Job(square_sum_kernel, {**typed, "p_sums": "*fp32"}, constants, capability, warps),
+                Job(scale_kernel, {**typed, "p_scale": "*fp32"}, constants, capability, warps),
             ]
         signature = {"p_sums": "*fp32", "p_norm": "*fp32", "p_scale": "*fp32", "max_norm": "fp32",
                      "COUNT": "i32"}  # fmt: skip
