@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ftlab_kernels.lora_layout import precision, runs_here
+from ftlab_kernels.dispatch import multiplies
+from ftlab_kernels.lora_layout import precision
 from ftlab_kernels.tuning import capability, lookup
 
 
@@ -54,7 +55,7 @@ def accumulate_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
         total: fp32 [M, N] (fp64 on the CPU), any row stride.
         a: [K, M], b: [K, N] of one dtype, any row strides.
     """
-    if not runs_here(total):
+    if not multiplies(total):
         return total.add_(a.t().to(total.dtype) @ b.to(total.dtype))
     (K, M), N = a.shape, b.shape[1]
     config = lookup("accumulate_product", "*", capability(total))

@@ -11,7 +11,7 @@ Every choice is counted; `report()` is what really ran, for a run's manifest.
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib.metadata
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +27,10 @@ MODES = ("auto", "require", "off")
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 LEAST_CAPABILITY = (7, 0)
 LEAST_CAPABILITY_BF16 = (8, 0)
+# Below 8.0 triton 3.6 makes products of fused multiply-adds, whose operands spill by up to 110 KB a
+# thread (`make aot-test`); 3.0 uses the tensor cores there and spills nothing.
+LAST_TRITON_FOR_7 = (3, 0)
+WITH_PRODUCTS = frozenset({"attention", "lora_linear", "product"})  # whose kernels hold some
 
 
 class KernelUnavailable(RuntimeError):
@@ -101,7 +105,7 @@ def choose(
     """
     if _mode == "off":
         return _counted(op, Choice("reference", "kernels are switched off"))
-    obstacle = _obstacle(tensors) or unless
+    obstacle = _obstacle(op, tensors) or unless
     if obstacle is None:
         if library is not None:
             return _counted(op, Choice("library", library))
@@ -109,6 +113,20 @@ def choose(
     if _mode == "require":
         raise KernelUnavailable(f"{op}: {obstacle}; kernels are required (FTLAB_KERNELS=require)")
     return _counted(op, Choice("reference", obstacle))
+
+
+def multiplies(tensor: Tensor) -> bool:
+    """Whether launchers whose kernels hold products run them on this tensor, in any mode.
+
+    On the CPU only in Triton's interpreter. Where a card has no tensor cores for them the launchers
+    take library products, and that is counted.
+    """
+    if not tensor.is_cuda:
+        return os.environ.get("TRITON_INTERPRET") == "1"
+    obstacle = _card_obstacle("product", tensor.device.index, bf16=False)
+    if obstacle is not None:
+        record("product", "reference", obstacle)
+    return obstacle is None
 
 
 def record(op: str, name: Name, reason: str = "") -> None:
@@ -135,8 +153,8 @@ def _counted(op: str, choice: Choice) -> Choice:
     return choice
 
 
-def _obstacle(tensors: tuple[Tensor | None, ...]) -> str | None:
-    """Why no kernel of ours can take these tensors, or None."""
+def _obstacle(op: str, tensors: tuple[Tensor | None, ...]) -> str | None:
+    """Why the kernel of `op` cannot take these tensors, or None."""
     given = [tensor for tensor in tensors if tensor is not None]
     device = given[0].device
     for tensor in given:
@@ -148,19 +166,40 @@ def _obstacle(tensors: tuple[Tensor | None, ...]) -> str | None:
         return None if os.environ.get("TRITON_INTERPRET") == "1" else "tensors are on the CPU"
     if device.type != "cuda":
         return f"tensors are on {device.type}"
-    if not _has_triton():
+    return _card_obstacle(op, device.index, bf16=any(t.dtype is torch.bfloat16 for t in given))
+
+
+@functools.cache
+def _card_obstacle(op: str, index: int, *, bf16: bool) -> str | None:
+    """Why the kernel of `op` cannot run on a GPU, or None."""
+    triton = _triton()
+    if triton is None:
         return "triton is not installed"
-    capability = _capability(device.index)
+    return _too_old(op, _capability(index), triton, bf16)
+
+
+def _too_old(
+    op: str, capability: tuple[int, int], triton: tuple[int, int], bf16: bool
+) -> str | None:
+    """Why a card cannot run the kernel of `op`, or None."""
+    card = "compute capability {}.{}".format(*capability)
     if capability < LEAST_CAPABILITY:
-        return f"compute capability {capability[0]}.{capability[1]} is below 7.0"
-    if capability < LEAST_CAPABILITY_BF16 and any(t.dtype is torch.bfloat16 for t in given):
-        return f"compute capability {capability[0]}.{capability[1]} has no bfloat16"
+        return f"{card} is below 7.0"
+    if capability < LEAST_CAPABILITY_BF16 and bf16:
+        return f"{card} has no bfloat16"
+    if capability < (8, 0) and triton > LAST_TRITON_FOR_7 and op in WITH_PRODUCTS:
+        return "triton {}.{} has no tensor cores for {}; 3.0 has".format(*triton, card)
     return None
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _triton() -> tuple[int, int] | None:
+    """Version of triton, None where it is not installed."""
+    try:
+        major, minor, *_ = importlib.metadata.version("triton").split(".")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return int(major), int(minor)
 
 
 @functools.cache

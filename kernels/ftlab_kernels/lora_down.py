@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ftlab_kernels.lora_layout import PAD, UNIT, Columns, padded, precision, runs_here
+from ftlab_kernels.dispatch import multiplies
+from ftlab_kernels.lora_layout import PAD, UNIT, Columns, padded, precision
 from ftlab_kernels.philox import keep_mask
 from ftlab_kernels.reference import lora_products as reference
 from ftlab_kernels.tuning import capability, lookup, pow2_class
@@ -167,7 +168,7 @@ def project(
         out: [T, P] in x's dtype, any row stride.
     """
     dropout = seeds is not None and columns.drops_any
-    if not runs_here(x):
+    if not multiplies(x):
         return reference.project(x, a, columns, seeds if dropout else None, out)
     T, K = x.shape
     arguments, targets, widest = _targets(columns, dropout)
@@ -190,7 +191,7 @@ def grad_a_parts(v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None
         seeds: as in `project`.
     """
     dropout = seeds is not None and columns.drops_any
-    if not runs_here(x):
+    if not multiplies(x):
         return reference.grad_a(v, x, columns, seeds if dropout else None)[None]
     T, K = x.shape
     arguments, targets, widest = _targets(columns, dropout)
@@ -209,7 +210,7 @@ def grad_a_parts(v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None
 
 def add_masked(dx: Tensor, v: Tensor, a: Tensor, columns: Columns, seeds: Tensor) -> Tensor:
     """dx += sum over targets of d'(v A), in place. Shapes as in `project`."""
-    if not runs_here(dx):
+    if not multiplies(dx):
         return reference.add_masked(dx, v, a, columns, seeds)
     T, K = dx.shape
     arguments, targets, widest = _targets(columns, True)

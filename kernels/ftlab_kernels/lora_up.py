@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ftlab_kernels.lora_layout import PAD, TARGETS, UNIT, Columns, padded, precision, runs_here
+from ftlab_kernels.dispatch import multiplies
+from ftlab_kernels.lora_layout import PAD, TARGETS, UNIT, Columns, padded, precision
 from ftlab_kernels.reference import lora_products as reference
 from ftlab_kernels.tuning import capability, lookup, pow2_class
 
@@ -120,7 +121,7 @@ def up(
 
     R is the largest rank, rounded up to 16. Rows of the result without an adapter are not written.
     """
-    if not runs_here(dy):
+    if not multiplies(dy):
         return reference.up(dy, b, u, rows, columns, v)[None]
     T, N = dy.shape
     config = lookup("lora_up", pow2_class("t", T, 1024, 16384), capability(dy))

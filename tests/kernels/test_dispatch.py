@@ -45,6 +45,52 @@ def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose("rope", meta, torch.zeros(2)).reason == "tensors lie on meta and on cpu"
 
 
+@pytest.mark.parametrize(
+    ("op", "capability", "triton", "bf16", "reason"),
+    [
+        ("rope", (6, 1), (3, 0), False, "compute capability 6.1 is below 7.0"),
+        ("rope", (7, 5), (3, 0), True, "compute capability 7.5 has no bfloat16"),
+        ("rope", (7, 5), (3, 6), False, None),
+        ("attention", (7, 5), (3, 0), False, None),
+        ("attention", (8, 0), (3, 6), True, None),
+        (
+            "attention", (7, 5), (3, 6), False,
+            "triton 3.6 has no tensor cores for compute capability 7.5; 3.0 has",
+        ),
+    ],
+)  # fmt: skip
+def test_old_cards(
+    op: str, capability: tuple[int, int], triton: tuple[int, int], bf16: bool, reason: str | None
+) -> None:
+    assert dispatch._too_old(op, capability, triton, bf16) == reason
+
+
+def test_products_on_a_card_without_tensor_cores_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not dispatch.multiplies(torch.zeros(2))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert dispatch.multiplies(torch.zeros(2))
+
+    class OnCard:
+        is_cuda = True
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(dispatch, "_capability", lambda index: (7, 5))
+    for triton, runs in (((3, 0), True), ((3, 6), False)):
+        monkeypatch.setattr(dispatch, "_triton", lambda triton=triton: triton)
+        dispatch._card_obstacle.cache_clear()
+        assert dispatch.multiplies(OnCard()) is runs  # type: ignore[arg-type]
+    dispatch._card_obstacle.cache_clear()
+    (line,) = dispatch.report()
+    assert (line["op"], line["choice"], line["count"]) == ("product", "reference", 1)
+    assert "no tensor cores for compute capability 7.5" in line["reason"]
+
+
+def test_the_version_of_triton() -> None:
+    import triton
+
+    assert dispatch._triton() == tuple(int(part) for part in triton.__version__.split(".")[:2])
+
+
 def test_require_raises_and_off_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     with dispatch.using("require"), pytest.raises(KernelUnavailable, match=r"rope: .*on the CPU"):
         choose("rope", torch.zeros(2))
