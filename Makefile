@@ -56,8 +56,11 @@ setup: $(SETUP_DONE)
 demo: $(SETUP_DONE)
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(VENV)/bin/ftrun demo $(ARGS)
 
+# Two files at a time, one thread each; then what measures time, alone and unobserved.
 test: $(EQUIPPED)
-	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(PY) -m pytest -m "not aot" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" OMP_NUM_THREADS=1 $(PY) -m pytest -m "not aot and not quiet" \
+	    -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	$(PY) -m pytest -m "quiet and not aot" $(ARGS)
 
 check: $(EQUIPPED)
 	$(PY) -m ruff check .

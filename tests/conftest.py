@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+REFERENCE_LOOP_SECONDS = 0.013
 REAL_CACHE = os.environ.get("FTLAB_CACHE")
 
 # Before any Hugging Face import: no test talks to a hub, and forked tokenizers do not warn.
@@ -64,6 +66,24 @@ def smollm2() -> Path:
     except FtlabError as error:
         lacking(f"SmolLM2 cannot be had: {error}")
         raise
+
+
+@pytest.fixture
+def slowness() -> float:
+    """How many times slower than the reference machine this one computes just now; at least 1.
+
+    Bars of time are stated for an idle machine with two cores of about 3 GHz. A fixed loop of plain
+    Python, the best of five, tells how far this machine is from that, so that a test fails for slow
+    code and not for a slow or shared processor.
+    """
+
+    def loop() -> float:
+        start, total = time.perf_counter(), 0
+        for number in range(300_000):
+            total += number % 7
+        return time.perf_counter() - start
+
+    return max(1.0, min(loop() for _ in range(5)) / REFERENCE_LOOP_SECONDS)
 
 
 @pytest.fixture(scope="session")

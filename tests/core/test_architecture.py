@@ -178,7 +178,8 @@ def test_every_command_is_light() -> None:
     assert done.stderr.strip() == ""
 
 
-def test_help_is_quick() -> None:
+@pytest.mark.quiet
+def test_help_is_quick(slowness: float) -> None:
     """Under 0.15 s. The best of several runs: a busy machine only ever makes it slower."""
     seconds = []
     for _ in range(9):
@@ -187,7 +188,7 @@ def test_help_is_quick() -> None:
         seconds.append(time.perf_counter() - start)
         assert done.returncode == 0
         assert "train" in done.stdout
-    assert min(seconds) < 0.15
+    assert min(seconds) < 0.15 * slowness
 
 
 def test_no_pickle_and_no_remote_code() -> None:
