@@ -7,13 +7,10 @@ crashed), 2 usage, 3 at least one failure, 4 warnings only.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from ftlab_doctor import __version__, redact, registry, render, snapshot, stack
@@ -135,6 +132,8 @@ def _main(args: argparse.Namespace) -> int:
         return OK
     for name in args.check:
         if name not in checks:
+            import difflib
+
             near = difflib.get_close_matches(name, checks, 1, 0.4)
             raise Usage(
                 f"no check is called {name!r}"
@@ -157,15 +156,20 @@ def _facts(args: argparse.Namespace) -> dict[str, Any]:
                 "--host judges a file: --deep, --for and --in-container need the machine itself"
             )
         try:
-            text = sys.stdin.read() if args.host == "-" else Path(args.host).read_text("utf-8")
+            text = sys.stdin.read() if args.host == "-" else _read(args.host)
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{args.host} cannot be read: {error}") from error
         facts = snapshot.read(text)
         return facts if args.no_redact else redact.snapshot(facts)
-    if args.config and not Path(args.config).is_file():
+    if args.config and not os.path.isfile(args.config):
         raise Usage(f"--for {args.config}: there is no such file")
     facts = _inside(args.in_container) if args.in_container else _here(args)
     return facts if args.no_redact else redact.snapshot(facts)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _here(args: argparse.Namespace) -> dict[str, Any]:
@@ -213,7 +217,8 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
         if args.report == "-":
             sys.stdout.write(text)
             return code
-        Path(args.report).write_text(text, "utf-8")
+        with open(args.report, "w", encoding="utf-8") as file:
+            file.write(text)
         print(
             f"written: {args.report}" + ("" if args.no_redact else f" (removed: {_removed(host)})"),
             file=sys.stderr,
@@ -227,6 +232,8 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
         print(json.dumps(as_json(host, findings, code), indent=1, ensure_ascii=False))
     elif not args.report:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        import shutil
+
         width = min(shutil.get_terminal_size((88, 24)).columns, 100)
         print(
             render.human(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
@@ -92,6 +91,8 @@ def human(
 
 
 def _one(finding: Finding, style: Style, width: int, with_fix: bool, here: str) -> list[str]:
+    import textwrap
+
     code = MARKS[finding.status][1]
     title = textwrap.wrap(finding.title, width - 2) or [""]
     lines = [

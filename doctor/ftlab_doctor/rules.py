@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ftlab_doctor.versions import satisfies
 
-FILE = Path(__file__).with_name("rules.json")
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rules.json")
 YEAR = 365
 Rule = dict[str, Any]
 
@@ -19,7 +19,8 @@ Rule = dict[str, Any]
 @lru_cache(maxsize=1)
 def tables() -> dict[str, list[Rule]]:
     """Every table of the file."""
-    content: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    with open(FILE, encoding="utf-8") as file:
+        content: dict[str, Any] = json.load(file)
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftlab_doctor.collect.libraries import DEFAULT
-from ftlab_doctor.collect.reading import names, put, text
+from ftlab_doctor.collect.reading import names, put, text, which
 
 LIMIT = 24_000  # characters kept of each stream
 PROGRAMS = (
@@ -101,15 +100,15 @@ def start() -> dict[str, Later]:
         "dmesg": Later(_kernel_log),
     }
     asked: dict[str, list[str]] = {}
-    if shutil.which("docker") and not os.path.exists("/.dockerenv"):
+    if which("docker") and not os.path.exists("/.dockerenv"):
         asked["docker info"] = ["docker", "info", "--format", DOCKER]
         asked["docker context"] = ["docker", "context", "show"]
-    if shutil.which("nvidia-ctk"):
+    if which("nvidia-ctk"):
         asked["nvidia-ctk"] = ["nvidia-ctk", "--version"]
-    if shutil.which("nvcc"):
+    if which("nvcc"):
         asked["nvcc"] = ["nvcc", "--version"]
     compiler = os.environ.get("CC") or next(
-        (c for c in ("gcc", "clang", "cc") if shutil.which(c)), ""
+        (c for c in ("gcc", "clang", "cc") if which(c)), ""
     )
     if compiler:
         asked["cc"] = [*compiler.split()[:1], "-dumpversion"]
@@ -134,21 +133,21 @@ def finish(facts: dict[str, Any], waiting: dict[str, Later]) -> None:
         elif answer.get("error") != "not found":
             put(facts, "commands", name, answer)
     for name in PROGRAMS:
-        put(facts, "programs", name, shutil.which(name) or False)
+        put(facts, "programs", name, which(name) or False)
     put(facts, "programs", "$CC", _expanded("CC"))
     put(facts, "programs", "$CXX", _expanded("CXX"))
-    smi = shutil.which("nvidia-smi")
+    smi = which("nvidia-smi")
     if smi and not facts.get("nvml", {}).get("gpus"):  # its words are what people search for
         put(facts, "commands", "nvidia-smi", run([smi], 8.0))
 
 
 def _expanded(variable: str) -> str | bool:
     value = os.environ.get(variable, "").split()
-    return (shutil.which(value[0]) or False) if value else False
+    return (which(value[0]) or False) if value else False
 
 
 def _ldconfig() -> Answer:
-    program = shutil.which("ldconfig") or "/sbin/ldconfig"
+    program = which("ldconfig") or "/sbin/ldconfig"
     answer = run([program, "-p"], 3.0)
     wanted = (
         "libcu",
@@ -170,7 +169,7 @@ def _ldconfig() -> Answer:
 def _kernel_log() -> Answer:
     """Lines of the kernel's log about the GPU, and about processes killed for memory."""
     answer = run(["dmesg"], 2.0)
-    if answer.get("rc") != 0 and shutil.which("journalctl"):
+    if answer.get("rc") != 0 and which("journalctl"):
         answer = run(["journalctl", "-k", "-b", "-o", "cat", "-n", "3000", "--no-pager"], 1.0)
     if answer.get("rc") == 0:
         wanted = (
