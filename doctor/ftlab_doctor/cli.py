@@ -150,19 +150,21 @@ def _main(args: argparse.Namespace) -> int:
 
 def _facts(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot to judge, redacted unless that was refused: so live and --host cannot differ."""
+    if args.config and not os.path.isfile(args.config):
+        raise Usage(f"--for {args.config}: there is no such file")
     if args.host:
-        if args.deep or args.in_container or args.config:
-            raise Usage(
-                "--host judges a file: --deep, --for and --in-container need the machine itself"
-            )
+        if args.deep or args.in_container:
+            raise Usage("--host judges a file: --deep and --in-container need the machine itself")
         try:
             text = sys.stdin.read() if args.host == "-" else _read(args.host)
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{args.host} cannot be read: {error}") from error
         facts = snapshot.read(text)
+        if args.config:
+            from ftlab_doctor.collect import config
+
+            config.collect(facts, args.config, elsewhere=True)
         return facts if args.no_redact else redact.snapshot(facts)
-    if args.config and not os.path.isfile(args.config):
-        raise Usage(f"--for {args.config}: there is no such file")
     facts = _inside(args.in_container) if args.in_container else _here(args)
     return facts if args.no_redact else redact.snapshot(facts)
 
@@ -234,6 +236,8 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         import shutil
 
+        from ftlab_doctor.checks.configured import verdict
+
         width = min(shutil.get_terminal_size((88, 24)).columns, 100)
         print(
             render.human(
@@ -243,6 +247,7 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
                 colour=colour,
                 verbose=args.verbose,
                 here=here,
+                answer=verdict(host, findings),
             )
         )
     return code

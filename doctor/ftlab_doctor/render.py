@@ -67,8 +67,9 @@ def human(
     colour: bool = False,
     verbose: bool = False,
     here: str = "host",
+    answer: Finding | None = None,
 ) -> str:
-    """The whole text."""
+    """The whole text; `answer` is that to --for."""
     style = Style(colour)
     lines = [style("ftdoctor", "1") + "  " + style(head, "2"), ""]
     bad = ranked(f for f in findings if f.status in ("fail", "crash", "warn"))
@@ -79,6 +80,9 @@ def human(
             said = finding.observed if finding.status == "ok" else finding.title
             lines.append(f"{style.mark(finding.status)} {finding.id:<28} {style(said, '2')}")
         lines.append("")
+    if answer is not None:
+        code = MARKS[answer.status][1]
+        lines += [f"{style.mark(answer.status)} {style(answer.title, code)}", ""]
     lines.append(_count(findings, style))
     hints = []
     if bad and not verbose:
