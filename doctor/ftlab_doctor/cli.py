@@ -30,6 +30,10 @@ class Usage(Exception):
     """The command line is wrong."""
 
 
+class Unable(Exception):
+    """The doctor cannot look at what it was asked to look at."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that raises Usage."""
 
@@ -99,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Usage, snapshot.BadSnapshot) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except Unable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BROKEN
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -202,7 +209,7 @@ def _inside(image: str) -> dict[str, Any]:
 
         known = explain.explain(str(error))
         hint = f"\n  {known[0].cause}\n  → {known[0].fix}" if known else ""
-        raise Usage(f"the container could not be asked: {error}{hint}") from error
+        raise Unable(f"the container could not be asked: {error}{hint}") from error
     inner, outer = facts.get("identity") or {}, system.identity()
     for name in ("users", "hosts"):
         inner[name] = [*inner.get(name, []), *outer[name]]
