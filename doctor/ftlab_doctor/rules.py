@@ -62,6 +62,27 @@ def family(device: str) -> Rule | None:
     return None
 
 
+def assembles(ptxas: str, cc: tuple[int, int]) -> bool | None:
+    """Whether a ptxas of that version knows a card; None if no rule tells.
+
+    A version between two rows knows at least what the older row has, less what the newer has not.
+    """
+    wanted = (int(ptxas.split(".")[0]), int((ptxas.split(".") + ["0"])[1]))
+    name, older, newer = f"sm_{cc[0]}{cc[1]}", None, None
+    for rule in tables()["ptxas"]:
+        number = tuple(map(int, rule["ptxas"].split(".")))
+        if number == wanted:
+            return name in rule["arch"]
+        older, newer = (rule, newer) if number < wanted else (older, newer or rule)
+    if older is None:
+        return None
+    known = name in older["arch"]
+    if newer is not None:
+        return known if (name in newer["arch"]) == known else None
+    least = min(int(arch.removeprefix("sm_")) for arch in older["arch"])
+    return True if known else False if cc[0] * 10 + cc[1] < least else None
+
+
 def aged(today: float | None = None, days: int = YEAR) -> list[tuple[str, str, str, str]]:
     """(table, rule, date, source) of the rules last confirmed more than `days` ago."""
     now = time.time() if today is None else today
