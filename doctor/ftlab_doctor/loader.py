@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from functools import lru_cache
 
 from ftlab_doctor.host import Host
@@ -21,8 +21,7 @@ DEFAULT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One library as the loader would take it."""
 
     name: str  # as it was asked for

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftlab_doctor import rules
 from ftlab_doctor.host import Host
 from ftlab_doctor.versions import minor, release
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """One card (or visible device)."""
 
     index: int

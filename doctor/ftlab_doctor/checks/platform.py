@@ -109,19 +109,14 @@ def python(host: Host) -> Finding:
             "This Python runs without the GIL, which most compiled wheels do not support",
             fix="python3 -m venv .venv  # with an ordinary build of Python",
         )
-    major = ".".join(version.split(".")[:2])
-    soabi, torch = host.python.get("soabi", ""), host.package("torch")
-    for tag in (torch or {}).get("tags", []):
-        match = re.match(r"cp(\d)(\d+)-", tag)
-        if match and f"{match[1]}.{match[2]}" != major:
-            return fail(
-                f"torch was installed for Python {match[1]}.{match[2]}, and this is {major}",
-                observed=f"{soabi or version}",
-                expected=tag,
-                evidence=[("torch WHEEL", tag)],
-                fix="pip install --force-reinstall torch",
-            )
     wanted = torch_version(host)
+    tags = _interpreters(host)
+    if tags:
+        mine = "cp" + "".join(map(str, release(version)[:2]))
+        if any(tag.startswith(mine) or "abi3" in tag for tag in tags):
+            return ok(f"Python {version}")
+        return fail(f"torch {wanted} was built for {tags[0].split('-')[0]}, and this is Python {version}", expected=mine, evidence=[("WHEEL", tags[0])],
+                    fix="pip install --force-reinstall torch")  # fmt: skip
     for rule in rules.tables()["torch_python"]:
         if wanted and satisfies(wanted, rule["torch"]):
             if satisfies(version, rule["python"]):
@@ -131,9 +126,17 @@ def python(host: Host) -> Finding:
                 expected=rule["python"],
                 fix="make the environment anew with Python 3.11",
             )
+    if wanted and release(version) >= (3, 9):
+        return unknown(f"no rule knows which Pythons torch {wanted} has wheels for")
     return ok(f"Python {version}") if release(version) >= (3, 9) else fail(
         f"Python {version} is too old for any current torch", expected=">= 3.10",
         fix="make the environment anew with Python 3.11")  # fmt: skip
+
+
+def _interpreters(host: Host) -> list[str]:
+    """The tags of the installed torch that name an interpreter."""
+    package = host.package("torch") or {}
+    return [tag for tag in package.get("tags", []) if re.match(r"cp\d", tag)]
 
 
 @check("platform.memory", "Is there enough main memory to load a model?")
