@@ -1,7 +1,8 @@
 """Compare runs that are done: what differs, where it began, and a verdict for each.
 
-The first run is compared with every other one. Exit code 0 when all of them have the same bits, 4
-when one has not, like diff.
+The first run is compared with every other one. Exit code 0 when all of them have the same bits, or
+stay inside the noise floor that `ftrun reproduce --calibrate` measured for the first; 4 when one
+does not, like diff.
 """
 
 from __future__ import annotations
