@@ -40,6 +40,7 @@ class LogPane(Log, can_focus=True):
         self.tail: LogTail | None = None
         self.wanted = ""
         self.warnings_only = False
+        self._titled = "", ""
         self._written = 0  # lines of the tail that are in the widget or were left out
 
     def open(self, path: Path) -> None:
@@ -126,14 +127,17 @@ class LogPane(Log, can_focus=True):
             parts.append("warnings only")
         if self.wanted:
             parts.append(f"/{self.wanted}")
-        self.border_title = " · ".join(part.replace("[", r"\[") for part in parts)
+        title = " · ".join(part.replace("[", r"\[") for part in parts)
         if tail is None:
-            self.border_subtitle = ""
+            below = ""
         elif tail.fault:
-            self.border_subtitle = tail.fault.replace("[", r"\[")
+            below = tail.fault.replace("[", r"\[")
         elif not tail.size:
-            self.border_subtitle = "nothing written yet"
+            below = "nothing written yet"
         else:
             where = "" if self.is_vertical_scroll_end else " · end: follow"
             more = "" if tail.at_start else " · earlier lines above"
-            self.border_subtitle = f"{tail.size / 2**20:,.1f} MiB{more}{where}"
+            below = f"{tail.size / 2**20:,.1f} MiB{more}{where}"
+        if (title, below) != self._titled:  # setting a title paints the whole pane, changed or not
+            self._titled = title, below
+            self.border_title, self.border_subtitle = title, below

@@ -153,6 +153,9 @@ class Chart(Widget, can_focus=True):
         self._strips: list[Strip] | None = None  # as shown
         self._base: list[Strip] = []  # without the crosshair
         self._canvas: Canvas | None = None
+        self._styled: tuple[object, ...] = ()
+        self._styles: list[Style] = []  # of each colour, and of nothing
+        self._quiet = Style()
         self._plot = (0, 1)  # first column of the plot, columns
         view.charts.append(self)
 
@@ -178,11 +181,19 @@ class Chart(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """A line of the drawing, which is made when it is first asked for."""
         if self._strips is None or len(self._strips) != self.size.height:
-            base = self.rich_style
-            drawn = self._draw(self.size.width, self.size.height)
-            self._base = [strip.apply_style(base) for strip in drawn]
+            self._take_styles()
+            self._base = self._draw(self.size.width, self.size.height)
             self._strips = self._with_cursor(self._base)
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+
+    def _take_styles(self) -> None:
+        """The theme's styles; asking for them at every drawing would cost as much as drawing."""
+        key = self.app.theme, self.app.ansi_color, self.rich_style
+        if key != self._styled:
+            self._styled, base = key, self.rich_style
+            named = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
+            self._styles = [*(base + style for style in named), base]
+            self._quiet = base + self.get_component_rich_style("chart--axis")
 
     def _draw(self, width: int, height: int) -> list[Strip]:
         low, high = self.view.shown
@@ -211,8 +222,7 @@ class Chart(Widget, can_focus=True):
         return strips
 
     def _rows(self, canvas: Canvas, axis: Axis, ticks: Sequence[float], gutter: int) -> list[Strip]:
-        styles = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
-        quiet = self.get_component_rich_style("chart--axis")
+        styles, quiet = self._styles, self._quiet
         labels = {_row_of(axis.share(tick), canvas.rows): label(tick) for tick in ticks}
         strips = []
         for row in range(canvas.rows):
@@ -229,7 +239,7 @@ class Chart(Widget, can_focus=True):
         column = self._cursor_column(canvas.columns) if canvas is not None else None
         if canvas is None or column is None:
             return strips
-        style = self.rich_style + self.get_component_rich_style("chart--cursor")
+        style = self._styles[-1] + self.get_component_rich_style("chart--cursor")
         line = Strip([Segment("|" if self.marker == "ascii" else "│", style)], 1)
         place = self._plot[0] + column
         made = list(strips)
@@ -249,15 +259,13 @@ class Chart(Widget, can_focus=True):
         if columns > len(left) + len(middle) + len(right) + 6:
             text = text[:start] + middle + text[start + len(middle) :]
         text = (" " * gutter + text)[: gutter + columns].ljust(gutter + columns)
-        style = self.get_component_rich_style("chart--axis")
-        return Strip([Segment(text, style)], gutter + columns)
+        return Strip([Segment(text, self._quiet)], gutter + columns)
 
     def _blank(self, width: int, height: int) -> list[Strip]:
-        strips = [Strip.blank(width) for _ in range(height)]
-        style = self.get_component_rich_style("chart--axis")
+        strips = [Strip.blank(width, self._styles[-1]) for _ in range(height)]
         text = self.empty[:width].center(width)
         if height:
-            strips[height // 2] = Strip([Segment(text, style)], width)
+            strips[height // 2] = Strip([Segment(text, self._quiet)], width)
         return strips
 
     def _titles(self) -> None:
@@ -377,13 +385,13 @@ def _trace(
 
 
 def _runs(cells: Sequence[tuple[str, int]], styles: Sequence[Style]) -> list[Segment]:
-    """Segments of cells that share a colour."""
+    """Segments of cells that share a colour; the last style is that of cells without a dot."""
     segments: list[Segment] = []
     text, current = "", NO_COLOUR
     for character, colour in [*cells, ("", -2)]:
         if colour != current:
             if text:
-                segments.append(Segment(text, styles[current] if current >= 0 else None))
+                segments.append(Segment(text, styles[current]))
             text, current = "", colour
         text += character
     return segments
