@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 
 from ftlab_tui import copying, keys, theme
 from ftlab_tui.lab import Lab
 from ftlab_tui.layout import Layout
 from ftlab_tui.modes import MODES, loaders, mode
+from ftlab_tui.widgets.palette import Palette
 
 if TYPE_CHECKING:
     from ftlab.run import Run
@@ -173,6 +175,15 @@ class FtuiApp(App[None]):
             screen.minimize()
         elif screen.focused is not None:
             screen.maximize(screen.focused)
+
+    def action_command_palette(self) -> None:
+        """ctrl+p: find any command by name."""
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """Choose the colours by name."""
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder="search for themes ..."))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every mode and every key that works everywhere, by name."""

@@ -18,6 +18,7 @@ from ftlab_tui import copying, theme
 from ftlab_tui.doctor import report
 from ftlab_tui.doctor.report import Finding
 from ftlab_tui.widgets.modescreen import ModeScreen
+from ftlab_tui.widgets.options import Options
 
 
 class DoctorScreen(ModeScreen):
@@ -60,7 +61,7 @@ class DoctorScreen(ModeScreen):
         """A sum, the list, the detail."""
         yield Static("examining this machine ...", id="sum")
         with Horizontal():
-            yield OptionList(id="findings")
+            yield Options(id="findings")
             with VerticalScroll(id="detail"):
                 yield Static(id="about")
 
