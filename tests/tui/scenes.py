@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,9 +20,11 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from ftlab import trash
+from ftlab.run import Run, Status
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.doctor import report
 from ftlab_tui.lab import Lab
+from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.new import children, fits, planning, sources
 from ftlab_tui.reading import gpus
 from ftlab_tui.runs import commands
@@ -57,6 +60,9 @@ def freeze(monkeypatch: pytest.MonkeyPatch, folder: Path, core: ModuleType, make
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)
     monkeypatch.setenv("FTLAB_CACHE", "cache")
     monkeypatch.setenv("HF_HUB_CACHE", "hub")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setattr(socket, "gethostname", lambda: "lab-host")
+    monkeypatch.setattr(Status, "silence", lambda self: 1.0)
     monkeypatch.setattr(trash, "size", lambda path: 12_345_678)
     card = gpus.GpuNow(
         0, "NVIDIA H100 PCIe", "GPU-1", 61 * GIB, 80 * GIB, 97, 64, 312.0, 350.0, ("power cap",)
@@ -112,21 +118,24 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     yield await _settled(pilot, "home")
     await pilot.press("2")
     yield await _settled(pilot, "new-model")
-    await pilot.press("enter")
+    await pilot.press("enter", "enter")
+    await _until(lambda: app.screen.planner.plan is not None)  # type: ignore[attr-defined]
+    await pilot.press("ctrl+b")
     yield await _settled(pilot, "new-data")
     await pilot.press("enter")
-    await _until(lambda: app.screen.planner.plan is not None)  # type: ignore[attr-defined]
     yield await _settled(pilot, "new-settings")
     await pilot.press("ctrl+n")
     yield await _settled(pilot, "new-review")
     for name in ("sft-smollm2-c", "dpo-qwen3-a"):
-        app.open_run(next(run for run in _runs(app) if run.id == name))
-        await pilot.pause(0.8)
+        app.open_run(next(run for run in Run.all(app.lab.runs_dir) if run.id == name))
+        chart = app.screen.query_one("#main", Chart)
+        await _until(lambda chart=chart: bool(chart.curves))  # type: ignore[misc]
+        await pilot.pause(0.6)
         yield await _settled(pilot, "monitor-sft" if name.startswith("sft") else "monitor-dpo")
     await pilot.press("4")
     await _until(lambda: not app.screen._loading)  # type: ignore[attr-defined]
     yield await _settled(pilot, "runs")
-    await pilot.press("down", "c")
+    await pilot.press("down", "down", "space", "space", "c")
     await pilot.pause(0.5)
     yield await _settled(pilot, "compare")
     await pilot.press("escape", "d")
@@ -141,12 +150,6 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
         line.cursor_blink = False
     await pilot.pause(0.4)
     yield await _settled(pilot, "palette")
-
-
-def _runs(app: FtuiApp) -> Any:
-    from ftlab.run import Run
-
-    return Run.all(app.lab.runs_dir)
 
 
 async def _until(true: Callable[[], bool], seconds: float = 20.0) -> None:

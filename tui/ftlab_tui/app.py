@@ -168,6 +168,13 @@ class FtuiApp(App[None]):
         elif self.edit(path):
             screen.after_edit(path)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`e` is offered where a screen has a file to edit."""
+        if action == "edit" and self.screen_stack:
+            screen = self.front
+            return screen is not None and screen.can_edit()
+        return super().check_action(action, parameters)
+
     def action_full(self) -> None:
         """`f`: the focused pane alone, and back."""
         screen = self.screen

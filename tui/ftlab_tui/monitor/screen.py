@@ -182,6 +182,8 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         plans = charts.plans(live)
         drawn = live, len(plans), self.main, len(live.train), live.train.last("loss"), \
             len(live.evals), self.smoother.weight  # fmt: skip
+        if self._drawn[3:4] == (0,):
+            self._pacing.reset()  # the first values are shown at once
         if force or (drawn != self._drawn and self._pacing.due()):
             first, self._drawn = not self._drawn, drawn
             if first or force:

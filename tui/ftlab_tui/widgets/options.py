@@ -6,7 +6,20 @@ from textual.widgets import OptionList
 
 
 class Options(OptionList):
-    """Textual's list looks up the lines it shows when it pages, also when there are none."""
+    """Textual's list looks up the lines it shows when it pages, also when there are none.
+
+    The line under the cursor keeps its own colours: red on a full blue could not be read.
+    """
+
+    DEFAULT_CSS = """
+    Options:focus { background-tint: $foreground 0%; }
+    Options:focus > .option-list--option-highlighted {
+        background: $primary 30%; color: $foreground; text-style: bold;
+    }
+    Options:focus:ansi > .option-list--option-highlighted {
+        background: $block-cursor-background; color: $block-cursor-foreground;
+    }
+    """
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No paging without a line."""
