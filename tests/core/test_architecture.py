@@ -48,6 +48,7 @@ WHOLE = {
     "core/test_architecture.py": "the rules of the house",
     "core/test_container.py": "Dockerfile, container/, compose.yaml and conda/",
     "core/test_house.py": "locks, recipes and text of the repository",
+    "tui/test_snapshots.py": "every screen of the app",
 }
 
 

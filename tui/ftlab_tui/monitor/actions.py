@@ -11,8 +11,9 @@ from ftlab.run import LIVE, Run
 from ftlab_tui.monitor import asking, charts
 from ftlab_tui.monitor.charts import SMOOTHING, Smoother
 from ftlab_tui.monitor.logpane import LogPane
-from ftlab_tui.monitor.plot import Chart, View
+from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
+from ftlab_tui.monitor.view import View
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.widgets.confirm import Confirm
 from ftlab_tui.widgets.modescreen import ModeScreen
@@ -126,7 +127,7 @@ class MonitorActions(ModeScreen):
         self.smoother.set(SMOOTHING[(position + 1) % len(SMOOTHING)])
         self.layout_memory.set("monitor.smoothing", self.smoother.weight)
         self.notify(f"smoothing {self.smoother.weight or 'off'}", timeout=2)
-        self.redraw()
+        self.redraw(force=True)
 
     def action_warnings(self) -> None:
         """Warnings of the log alone, or all of it."""

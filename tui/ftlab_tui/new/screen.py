@@ -17,12 +17,13 @@ from textual.widgets import ContentSwitcher, Input, OptionList, Static
 from ftlab import yamltext
 from ftlab.errors import ConfigError, Problem
 from ftlab.facts import Machine
+from ftlab_tui.names import short
 from ftlab_tui.new import form, guess, sources, steps
 from ftlab_tui.new.asking import Asking
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.new.side import Side
-from ftlab_tui.new.starting import Starting, short
+from ftlab_tui.new.starting import Starting
 from ftlab_tui.widgets.choice import Choice
 
 STEPS = ("model", "data", "settings", "review")

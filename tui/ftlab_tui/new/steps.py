@@ -19,6 +19,7 @@ from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.form import Form
 from ftlab_tui.new.sources import Base, LocalModel
 from ftlab_tui.widgets.choice import Choice
+from ftlab_tui.widgets.options import Options
 
 WAYS = tuple(name for name, _, _ in fits.WAYS)
 SIGNS = {"yes": "✓", "tight": "~", "no": "✗", "-": "-"}
@@ -55,7 +56,7 @@ class ModelStep(Step):
         yield Input(placeholder="hub id or folder; words search the hub", compact=True,
                     id="model-name", select_on_focus=False)  # fmt: skip
         yield Static(id="model-head", classes="note")
-        yield OptionList(id="model-list")
+        yield Options(id="model-list")
         yield Static(id="model-problem", classes="problem")
         yield Static(id="model-note", classes="note")
 
@@ -119,7 +120,7 @@ class DataStep(Step):
         yield Label("2 Data: what to learn from", classes="ask")
         yield Input(placeholder="path of a file or folder, or hub id", compact=True,
                     id="data-source", select_on_focus=False)  # fmt: skip
-        yield OptionList(id="data-list")
+        yield Options(id="data-list")
         yield Static(id="data-problem", classes="problem")
         yield Static(id="data-note", classes="note")
         with VerticalScroll():
