@@ -213,12 +213,7 @@ def _logits(work: Work) -> int:
     held = "fp32" if work.full else work.precision
     cast = 0 if held in ("nf4", "int8", work.compute_dtype) else head * b
     trained = work.full or {"lm_head", "embed_tokens"} & set(work.adapter.modules_to_save)
-    return (
-        chunk
-        + work.tokens * spec.hidden_size * 2 * b
-        + cast
-        + (4 * head if trained else 0)
-    )
+    return chunk + work.tokens * spec.hidden_size * 2 * b + cast + (4 * head if trained else 0)
 
 
 def _context(work: Work, own: dict[str, int]) -> int:
