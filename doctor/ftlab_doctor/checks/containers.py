@@ -213,6 +213,9 @@ def cdi(host: Host) -> Finding:
     said = docker(host)
     if not said or not stack.expected(host):
         return skip("no Docker, or no GPU")
+    stale = _stale(host)
+    if stale:
+        return stale
     if "nvidia" in (said.get("runtimes") or {}) or release(str(said.get("version", "0"))) < (28,):
         return ok("not needed")
     if any(
@@ -224,6 +227,18 @@ def cdi(host: Host) -> Finding:
     return fail("Docker finds no GPU by CDI: there is no CDI file", observed="/etc/cdi is empty", expected="/etc/cdi/nvidia.yaml", blocks=("docker",),
                 evidence=[("/etc/cdi", str(host.listing("/etc/cdi"))), ("docker", str(said.get("version")))],
                 fix=Fix("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "root", "host"))  # fmt: skip
+
+
+def _stale(host: Host) -> Finding | None:
+    """A CDI file names the driver's libraries with their version; after an update they are gone."""
+    now = stack.kernel_module(host)
+    for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
+        made = set(re.findall(r"\.so\.(\d+\.\d+(?:\.\d+)?)", host.text(path) or ""))
+        if now and made and now not in made:
+            return fail(f"The CDI file was made for driver {max(made)}, and {now} runs: containers do not start", observed=max(made), expected=now,
+                        blocks=("docker",), evidence=[(path, f"libcuda.so.{max(made)}"), ("/sys/module/nvidia/version", now)],
+                        fix=Fix(f"sudo nvidia-ctk cdi generate --output={path}", "root", "host"))  # fmt: skip
+    return None
 
 
 @check(

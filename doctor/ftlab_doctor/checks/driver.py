@@ -183,16 +183,27 @@ def loaded(host: Host) -> Finding:
     version = stack.kernel_module(host)
     if version or stack.gpus(host):
         return ok(version or stack.driver(host))
-    if all(card.get("driver") == "vfio-pci" for card in stack.cards(host)) and stack.cards(host):
+    holders = {card.get("driver") for card in stack.cards(host)}
+    if holders and holders <= {"vfio-pci", "pci-stub", "xen-pciback"}:
+        holder = sorted(map(str, holders))[0]
         return fail(
-            "The GPU is set aside for a virtual machine (vfio-pci)",
-            observed="vfio-pci",
+            f"The GPU is set aside for a virtual machine ({holder})",
+            observed=holder,
             expected="nvidia",
-            fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"),
+            fix=Fix(f"remove the card's id from {holder}'s options and reboot", "reboot", "host"),
         )
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
+    waiting = re.search(r"^nvidia\S*[/,].*?: (added|built)\b", dkms.out if dkms else "", re.MULTILINE)
+    if waiting and not there:
+        headers = f"linux-headers-{host.kernel}" if "debian" in str(host.system.get("os")) or "ubuntu" in str(host.system.get("os")) else f"kernel-devel-{host.kernel}"
+        install = "apt" if headers.startswith("linux") else "dnf"
+        return fail(
+            f"The NVIDIA driver was not built for this kernel, {host.kernel}", observed=waiting[0], expected="installed",
+            evidence=[("dkms status", waiting[0])], why="the kernel was updated without its headers, or its compiler is missing",
+            fix=Fix(f"sudo {install} install {headers} gcc make && sudo dkms autoinstall && sudo modprobe nvidia", "root", "host"),
+        )  # fmt: skip
     return fail(
         "The NVIDIA driver is not loaded" if there else "No NVIDIA driver is installed for this kernel",
         observed=f"no module `nvidia` in kernel {host.kernel}", expected="module nvidia",
@@ -259,6 +270,11 @@ def nodes(host: Host) -> Finding:
     if not shut:
         return ok(f"{len(cards)} cards")
     name, error = next(iter(shut.items()))
+    if error == "EPERM" and host.env("SLURM_JOB_ID") and not host.in_container:
+        return fail(
+            "This Slurm job was given no GPU", observed=f"{error} on {name}", evidence=[(f"open {name}", error), ("SLURM_JOB_ID", "set")],
+            expected="a job with --gres", why="its control group forbids every card of the node", fix=Fix("srun --gres=gpu:1 --pty bash", "none", "host"),
+        )  # fmt: skip
     if error == "EPERM":
         return fail(
             f"The control group forbids {name}", observed=error, evidence=[(f"open {name}", error)],

@@ -123,6 +123,10 @@ def visible(host: Host) -> Finding:
         if not valid:
             wrong = part
             break
+    twice = next((part for part in parts if parts.count(part) > 1), "")
+    if twice and not wrong:
+        return fail(f"CUDA_VISIBLE_DEVICES names {twice} twice, which CUDA refuses", observed=f"CUDA_VISIBLE_DEVICES={value}", expected="each card once",
+                    evidence=[("CUDA_VISIBLE_DEVICES", value)], fix=f"export CUDA_VISIBLE_DEVICES={','.join(dict.fromkeys(parts))}")  # fmt: skip
     if not wrong and value:
         return ok(value)
     title = ("CUDA_VISIBLE_DEVICES hides every GPU" if value in ("", "-1", "NoDevFiles") or wrong == parts[0]

@@ -22,7 +22,7 @@ def collect(facts: dict[str, Any]) -> None:
         "name": uname.sysname, "os": _release(str(text("/etc/os-release") or "")),
         "libc": _libc(), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)),
         "memory": {name: memory.get(name, 0) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal")},
-        "limits": {name: _limit(name) for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")},
+        "limits": {name: _limit(name) for name in ("AS", "MEMLOCK", "NOFILE", "NPROC", "STACK")},
         "uid": os.getuid(), "gids": sorted(os.getgroups()), "time": int(time.time()),
         "cgroup": {"memory": _memory_limit()},
     }  # fmt: skip
