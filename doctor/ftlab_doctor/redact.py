@@ -26,7 +26,9 @@ URL = re.compile(
     r"\b([a-z][a-z0-9+.-]*://)([^\s/@\"']+@)?(\[[0-9a-fA-F:]+\]|[^\s/:\"'?#,;]+)?", re.IGNORECASE
 )
 UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-MAC = re.compile(r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![0-9a-fA-F:])")
+MAC = re.compile(  # also in the name of a network interface: enx0242ac11009f
+    r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![0-9a-fA-F:])|(?<=\benx)[0-9a-f]{12}\b"
+)
 IPV6 = re.compile(
     r"(?<![\w:.])(?:(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|(?:[0-9a-fA-F]{1,4}:){1,6}(?::[0-9a-fA-F]{1,4}){1,6}"
     r"|(?:[0-9a-fA-F]{1,4}:){2,7}:|::(?:[0-9a-fA-F]{1,4}:)+[0-9a-fA-F]{1,4})(?![\w:])"
@@ -171,7 +173,7 @@ class Redactor:
         return text
 
     def _addresses(self, text: str) -> str:
-        if text.count(":") + text.count("-") > 4:
+        if text.count(":") + text.count("-") > 4 or "enx" in text:
             text = MAC.sub(lambda m: self._same("mac", m[0].lower()), text)
         if text.count(":") > 1:
             text = IPV6.sub(lambda m: self._same("ip", m[0].lower()), text)

@@ -11,7 +11,7 @@ from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 
 PARTS = (
-    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "torch_build", "extensions", "python_env",
+    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "needs", "torch_build", "extensions", "python_env",
     "conflicts", "variables", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip

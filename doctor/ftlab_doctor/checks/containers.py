@@ -120,6 +120,16 @@ def volumes(host: Host) -> Finding:
             return fail(f"{place['path']} belongs to user {place['owner']} and the container runs as {uid}", observed=f"owner {place['owner']}", expected=f"owner {uid}",
                         evidence=[(place["nearest"], f"owner {place['owner']}, mode {place.get('mode')}")],
                         fix=[Fix("docker run --user $(id -u):$(id -g) ...", "none", "host"), Fix(f"sudo chown -R {uid} FOLDER  # on the host", "root", "host")])  # fmt: skip
+    for name in ("cwd", "runs", "hf"):
+        place = host.place(name)
+        if host.root and place.get("refused") in ("EACCES", "EPERM"):
+            mount = host.mount_of(place.get("nearest", ""))
+            if mount and mount.kind.startswith("nfs"):
+                return fail(f"{place['path']} lies on NFS, whose server lets root of another machine write nothing", observed=str(place["refused"]), expected="writable",
+                            evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], fix=Fix("docker run --user $(id -u):$(id -g) ...", "none", "host"))  # fmt: skip
+            return fail(f"Even root may not write {place['path']} here: the host's SELinux or AppArmor forbids it", observed=str(place["refused"]), expected="writable",
+                        evidence=[(place["nearest"], f"{place['refused']} as user 0, mode {place.get('mode')}")], why="the volume has no label for containers",
+                        fix=Fix("docker run -v FOLDER:FOLDER:z ...  # z labels it", "none", "host"))  # fmt: skip
     return ok(f"user {uid}")
 
 

@@ -91,7 +91,7 @@ def secure_boot(host: Host) -> Finding:
     said = host.command("mokutil")
     on = host.text("SecureBoot") == "1" or bool(said and "enabled" in said.out)
     log = host.command("dmesg")
-    rejected = bool(log and "Key was rejected" in log.out)
+    rejected = bool(log and re.search(r"Key was rejected|unsigned module|Required key not available", log.out))
     version, signer = host.command("modinfo version"), host.command("modinfo signer")
     built = bool(version and version.rc == 0 and version.out.strip())
     enrolled = host.command("mok enrolled")
@@ -148,8 +148,15 @@ def open_module(host: Host) -> Finding:
     words = host.text("/proc/driver/nvidia/version")
     newest = max((cc for _, cc in stack.families(host)), default=(0, 0))
     rule = rules.tables()["open_module_needed"][0]
+    oldest, least = min((cc for _, cc in stack.families(host)), default=(99, 0)), tuple(rules.tables()["open_module_needed"][1]["cc"])
+    if words and "Open Kernel Module" in words and oldest < least:
+        return fail(
+            f"NVIDIA's open kernel module is loaded, and it does not serve a card older than Turing (sm_{oldest[0]}{oldest[1]})",
+            observed=words.splitlines()[0][:80], expected="the closed module", evidence=[("/proc/driver/nvidia/version", words[:80])],
+            fix=Fix(f"sudo apt install nvidia-driver-{release(stack.driver(host))[:1][0]} && sudo reboot", "reboot", "host"),
+        )  # fmt: skip
     if not words or newest < tuple(rule["cc"]):
-        return skip("only Blackwell and later ask for it")
+        return ok("it serves this card") if words and stack.families(host) else skip("only Blackwell and later ask for it")
     if "Open Kernel Module" in words:
         return ok("open kernel module")
     log = host.command("dmesg")
@@ -203,6 +210,13 @@ def loaded(host: Host) -> Finding:
             f"The NVIDIA driver was not built for this kernel, {host.kernel}", observed=waiting[0], expected="installed",
             evidence=[("dkms status", waiting[0])], why="the kernel was updated without its headers, or its compiler is missing",
             fix=Fix(f"sudo {install} install {headers} gcc make && sudo dkms autoinstall && sudo modprobe nvidia", "root", "host"),
+        )  # fmt: skip
+    log = host.command("dmesg")
+    other = re.search(r"^.*nvidia.*(version magic|disagrees about version).*", log.out if log else "", re.MULTILINE)
+    if other:
+        return fail(
+            f"The NVIDIA module on this disk was built for another kernel than {host.kernel}", observed=other[0][:120], expected="a module of this kernel",
+            evidence=[("dmesg", other[0])], fix=[Fix("sudo dkms autoinstall --force && sudo modprobe nvidia", "root", "host"), reinstall(host)],
         )  # fmt: skip
     return fail(
         "The NVIDIA driver is not loaded" if there else "No NVIDIA driver is installed for this kernel",
@@ -281,6 +295,13 @@ def nodes(host: Host) -> Finding:
             why="systemd reloaded its units, or the job was given no GPU",
             fix=Fix("create the container anew (or ask the scheduler for a GPU: srun --gres=gpu:1)", "none", "host"),
         )  # fmt: skip
+    if error in ("ENXIO", "ENODEV"):
+        again = [Fix("docker run --gpus all ...  # create the container anew", "none", "host")] if host.in_container else []
+        return fail(f"The device node {name} leads nowhere: the module was loaded anew under another number", observed=error, expected="a node of the running module",
+                    evidence=[(f"open {name}", error)], fix=[*again, Fix("sudo rm /dev/nvidia*; sudo nvidia-modprobe -c 0 -u", "root", "host")])  # fmt: skip
+    if error not in ("EACCES", "EPERM"):
+        return fail(f"{name} does not answer ({error}): the card is lost or the driver has failed", observed=error, expected="it opens",
+                    evidence=[(f"open {name}", error)], fix=Fix("sudo reboot  # and look at dmesg for Xid", "reboot", "host"))  # fmt: skip
     return fail(f"This user may not open {name}", observed=f"{error}, mode {devices[name].get('mode')}",
                 evidence=[(f"open {name}", error)], expected="readable and writable",
                 fix=Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"))  # fmt: skip

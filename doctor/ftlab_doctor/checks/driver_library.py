@@ -147,6 +147,7 @@ def nvml(host: Host) -> Finding:
         "gpu.fabric",
         "gpu.visible",
         "gpu.lost",
+        "gpu.mode",
     ),
 )
 def start(host: Host) -> Finding:

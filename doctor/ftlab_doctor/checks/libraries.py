@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ftlab_doctor import loader, rules, stack
-from ftlab_doctor.checks.driver import USABLE
+from ftlab_doctor import loader, stack
 from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
@@ -14,10 +13,6 @@ from ftlab_doctor.versions import release
 CUDA = re.compile(
     r"lib(cudart|cublas|cublasLt|cudnn\w*|cufft|curand|cusparse|cusparseLt|cusolver|cupti|nvJitLink|nvrtc|nccl|nvToolsExt|nvshmem\w*|cufile)\.so"
 )
-
-
-TORCH = re.compile(r"lib(c10|torch)\w*\.so")
-EXTENSION = re.compile(r"(xformers|torchvision|torchaudio|flash_attn\w*|causal_conv1d\w*|selective_scan\w*|deepspeed|apex_C)\b")
 
 
 def _own(host: Host, lib: loader.Loaded) -> bool:
@@ -34,12 +29,12 @@ def broken(host: Host) -> Finding:
     bad = [path for path, facts in host.section("elf").items() if facts.get("broken")]
     if not bad:
         return ok(f"{len(host.section('elf'))} files")
-    package = _owner(host, bad[0])
+    package = owner(host, bad[0])
     return fail(f"{bad[0].rsplit('/', 1)[-1]} is damaged: it is no shared library", observed=bad[0], evidence=[(bad[0], "no ELF file")],
                 why="an interrupted download or a full disk", fix=f"pip install --force-reinstall --no-cache-dir --no-deps {package}")  # fmt: skip
 
 
-def _owner(host: Host, path: str) -> str:
+def owner(host: Host, path: str) -> str:
     name = path.removeprefix(host.site + "/")
     match = re.match(r"nvidia/([a-z_]+)/", name)
     if match:
@@ -73,48 +68,6 @@ def missing(host: Host) -> Finding:
     return fail(f"torch needs {names}, which the loader does not find", observed="not found", expected=f"{names} in site-packages/nvidia",
                 evidence=[(lib.wanted_by, f"NEEDED {lib.name}") for lib in lost[:3]],
                 why="an nvidia-* package is missing or was removed", fix=_torch_again(host))  # fmt: skip
-
-
-@check("lib.needs", "Would the loader find what the compiled extensions need?", ("lib.missing", "torch.installed"))
-def needs(host: Host) -> Finding:
-    """CUDA's and torch's libraries that an extension names, once torch itself has been loaded."""
-    loaded = loader.torch_loads(host)
-    if not loaded or not host.has("libraries"):
-        return skip("torch has no compiled library here") if not loaded else unknown("no folder was listed")
-    extensions = [path for path in host.section("elf") if EXTENSION.search(path.removeprefix(host.site + "/"))]
-    for path in extensions:
-        wanted = [n for n in host.section("elf")[path].get("needed", []) if n not in loaded and (CUDA.match(n) or TORCH.match(n))]
-        lost = [name for name in wanted if not loader.find(host, name, path).path]
-        if lost:
-            return _unmet(host, path, lost[0])
-    return ok(f"{len(extensions)} extensions")
-
-
-def _unmet(host: Host, path: str, library: str) -> Finding:
-    owner = _owner(host, path)
-    name, optional = owner.split("==")[0], "torchvision" not in owner and "torchaudio" not in owner
-    major = re.search(r"\.so\.(\d+)", library)
-    cuda = stack.torch_cuda(host)
-    other = bool(major and library.startswith(("libcudart", "libcublas", "libnvrtc")) and cuda and major[1] != cuda.split(".")[0])
-    title = f"{name} was built for CUDA {major[1]}, and torch for CUDA {cuda}" if other and major else f"{name} needs {library}, which the loader does not find"
-    again = f"pip install --force-reinstall --no-deps {name} -i https://download.pytorch.org/whl/{stack.wheel_tag(cuda)}" if cuda else f"pip install --force-reinstall --no-deps {name}"
-    return fail(title, observed=f"{library} is nowhere", expected=f"a {name} made for this torch", evidence=[(path, f"NEEDED {library}")],
-                blocks=("flash",) if name.startswith("flash") else ("xformers",) if name == "xformers" else ("train",),
-                fix=f"pip uninstall -y {name}  # nothing of ours needs it" if optional else again)  # fmt: skip
-
-
-@check("lib.drops", "Do torch's libraries still have code for every card?", ("torch.arch", *USABLE))
-def drops(host: Host) -> Finding:
-    """A library may drop old cards earlier than the torch it was upgraded under."""
-    lowest = min(stack.capabilities(host), default=None)
-    if lowest is None:
-        return skip("no GPU to compare with")
-    for rule in rules.tables()["library_drops"]:
-        version = host.version(rule["package"])
-        if version and release(version) >= release(rule["from"]) and lowest < tuple(rule["least"]):
-            return fail(f"{rule['package']} {version} has no code for sm_{lowest[0]}{lowest[1]}: it left with {rule['from']}", observed=version, expected=f"< {rule['from']}",
-                        evidence=[(rule["package"], version), ("rule", rule["source"])], fix=f"pip install '{rule['package']}<{rule['from']}'")  # fmt: skip
-    return ok(f"sm_{lowest[0]}{lowest[1]}")
 
 
 def _torch_again(host: Host) -> str:
@@ -283,8 +236,12 @@ def triton_libcuda(host: Host) -> Finding:
     """TRITON_LIBCUDA_PATH, `ldconfig -p`, then LD_LIBRARY_PATH. Source: triton backends/nvidia/driver.py."""
     if not stack.expected(host) or not host.package("triton"):
         return skip("no NVIDIA GPU" if not stack.expected(host) else "no triton")
-    if host.env("TRITON_LIBCUDA_PATH"):
-        return ok("TRITON_LIBCUDA_PATH")
+    told = host.env("TRITON_LIBCUDA_PATH")
+    if told and host.has("libraries"):
+        if loader.inside(host, told, "libcuda.so.1") or loader.inside(host, told, "libcuda.so"):
+            return ok("TRITON_LIBCUDA_PATH")
+        return fail("TRITON_LIBCUDA_PATH names a folder without libcuda", observed=told, expected="a folder with libcuda.so.1", blocks=("triton", "compile"),
+                    evidence=[("TRITON_LIBCUDA_PATH", told)], fix="unset TRITON_LIBCUDA_PATH")  # fmt: skip
     if host.command("ldconfig") is None:
         return unknown("ldconfig was not asked")
     names = [n for n in loader.cache(host) if n.startswith("libcuda.so")]

@@ -92,7 +92,7 @@ def glibc(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("platform.python", "Is there a torch wheel for this Python?")
+@check("platform.python", "Is there a torch wheel for this Python?", ["env.base"])
 def python(host: Host) -> Finding:
     """Interpreter version, implementation, and the tag of the torch that is installed."""
     from ftlab_doctor import rules

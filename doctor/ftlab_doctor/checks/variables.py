@@ -77,6 +77,24 @@ def _launched(host: Host) -> str:
     return "accelerate" if any(n.startswith("ACCELERATE_") for n in host.section("env")) else ""
 
 
+@check("vars.interfaces", "Do the network interfaces exist that variables name?")
+def interfaces(host: Host) -> Finding:
+    """NCCL and Gloo take prefixes: "eth" is eth0; "^" excludes and "=" is exact."""
+    have = host.system.get("interfaces")
+    named = {n: host.env(n) or "" for n in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") if host.env(n)}
+    if not named:
+        return ok("none are named")
+    if not have:
+        return unknown("the interfaces are not known")
+    for name, value in named.items():
+        wanted = [part.lstrip("=") for part in value.split(",") if part]
+        if not value.startswith("^") and not any(i.startswith(part) for part in wanted for i in have):
+            return warn(f"{name} names {value}, and there is no such interface: processes do not find each other", observed=value,
+                        expected=", ".join(i for i in have if i != "lo") or "lo", blocks=("multi-gpu",), evidence=[(name, value), ("/sys/class/net", " ".join(have))],
+                        fix=f"unset {name}")  # fmt: skip
+    return ok(", ".join(named.values()))
+
+
 @check("vars.transfer", "Is what the hub's variables ask for installed?")
 def transfer(host: Host) -> Finding:
     """HF_HUB_ENABLE_HF_TRANSFER=1 stops every download of huggingface-hub 0.x without hf_transfer."""

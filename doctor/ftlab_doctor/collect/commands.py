@@ -180,6 +180,10 @@ def _kernel_log() -> Answer:
             "Out of memory",
             "oom-kill",
             "Key was rejected",
+            "unsigned module",
+            "Required key not available",
+            "version magic",
+            "disagrees about version",
         )
         kept = [line for line in answer["out"].splitlines() if any(word in line for word in wanted)]
         answer = {"rc": 0, "out": "\n".join(kept[-80:]), "err": ""}
