@@ -91,7 +91,9 @@ def secure_boot(host: Host) -> Finding:
     said = host.command("mokutil")
     on = host.text("SecureBoot") == "1" or bool(said and "enabled" in said.out)
     log = host.command("dmesg")
-    rejected = bool(log and re.search(r"Key was rejected|unsigned module|Required key not available", log.out))
+    rejected = bool(
+        log and re.search(r"Key was rejected|unsigned module|Required key not available", log.out)
+    )
     version, signer = host.command("modinfo version"), host.command("modinfo signer")
     built = bool(version and version.rc == 0 and version.out.strip())
     enrolled = host.command("mok enrolled")
@@ -148,7 +150,10 @@ def open_module(host: Host) -> Finding:
     words = host.text("/proc/driver/nvidia/version")
     newest = max((cc for _, cc in stack.families(host)), default=(0, 0))
     rule = rules.tables()["open_module_needed"][0]
-    oldest, least = min((cc for _, cc in stack.families(host)), default=(99, 0)), tuple(rules.tables()["open_module_needed"][1]["cc"])
+    oldest, least = (
+        min((cc for _, cc in stack.families(host)), default=(99, 0)),
+        tuple(rules.tables()["open_module_needed"][1]["cc"]),
+    )
     if words and "Open Kernel Module" in words and oldest < least:
         return fail(
             f"NVIDIA's open kernel module is loaded, and it does not serve a card older than Turing (sm_{oldest[0]}{oldest[1]})",
@@ -156,7 +161,11 @@ def open_module(host: Host) -> Finding:
             fix=Fix(f"sudo apt install nvidia-driver-{release(stack.driver(host))[:1][0]} && sudo reboot", "reboot", "host"),
         )  # fmt: skip
     if not words or newest < tuple(rule["cc"]):
-        return ok("it serves this card") if words and stack.families(host) else skip("only Blackwell and later ask for it")
+        return (
+            ok("it serves this card")
+            if words and stack.families(host)
+            else skip("only Blackwell and later ask for it")
+        )
     if "Open Kernel Module" in words:
         return ok("open kernel module")
     log = host.command("dmesg")
@@ -202,9 +211,15 @@ def loaded(host: Host) -> Finding:
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
-    waiting = re.search(r"^nvidia\S*[/,].*?: (added|built)\b", dkms.out if dkms else "", re.MULTILINE)
+    waiting = re.search(
+        r"^nvidia\S*[/,].*?: (added|built)\b", dkms.out if dkms else "", re.MULTILINE
+    )
     if waiting and not there:
-        headers = f"linux-headers-{host.kernel}" if "debian" in str(host.system.get("os")) or "ubuntu" in str(host.system.get("os")) else f"kernel-devel-{host.kernel}"
+        headers = (
+            f"linux-headers-{host.kernel}"
+            if "debian" in str(host.system.get("os")) or "ubuntu" in str(host.system.get("os"))
+            else f"kernel-devel-{host.kernel}"
+        )
         install = "apt" if headers.startswith("linux") else "dnf"
         return fail(
             f"The NVIDIA driver was not built for this kernel, {host.kernel}", observed=waiting[0], expected="installed",
@@ -212,7 +227,11 @@ def loaded(host: Host) -> Finding:
             fix=Fix(f"sudo {install} install {headers} gcc make && sudo dkms autoinstall && sudo modprobe nvidia", "root", "host"),
         )  # fmt: skip
     log = host.command("dmesg")
-    other = re.search(r"^.*nvidia.*(version magic|disagrees about version).*", log.out if log else "", re.MULTILINE)
+    other = re.search(
+        r"^.*nvidia.*(version magic|disagrees about version).*",
+        log.out if log else "",
+        re.MULTILINE,
+    )
     if other:
         return fail(
             f"The NVIDIA module on this disk was built for another kernel than {host.kernel}", observed=other[0][:120], expected="a module of this kernel",
@@ -296,7 +315,11 @@ def nodes(host: Host) -> Finding:
             fix=Fix("create the container anew (or ask the scheduler for a GPU: srun --gres=gpu:1)", "none", "host"),
         )  # fmt: skip
     if error in ("ENXIO", "ENODEV"):
-        again = [Fix("docker run --gpus all ...  # create the container anew", "none", "host")] if host.in_container else []
+        again = (
+            [Fix("docker run --gpus all ...  # create the container anew", "none", "host")]
+            if host.in_container
+            else []
+        )
         return fail(f"The device node {name} leads nowhere: the module was loaded anew under another number", observed=error, expected="a node of the running module",
                     evidence=[(f"open {name}", error)], fix=[*again, Fix("sudo rm /dev/nvidia*; sudo nvidia-modprobe -c 0 -u", "root", "host")])  # fmt: skip
     if error not in ("EACCES", "EPERM"):

@@ -9,10 +9,12 @@ from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
-
 STUB = 34  # CUDA_ERROR_STUB_LIBRARY
 RELOAD = "sudo sh -c 'modprobe -r nvidia_uvm; modprobe nvidia_uvm' || sudo reboot"
-UPDATE, RESTART = "update the NVIDIA driver in Windows, then wsl --shutdown", "wsl --update; wsl --shutdown"
+UPDATE, RESTART = (
+    "update the NVIDIA driver in Windows, then wsl --shutdown",
+    "wsl --update; wsl --shutdown",
+)
 # What cuInit returns: the cause, and what mends it.
 CAUSES = {
     2: ("no memory is left on the card", "end the processes that hold it"),
@@ -160,7 +162,9 @@ def start(host: Host) -> Finding:
     rc, causes = facts["init"], CAUSES | (WINDOWS if host.wsl else {})
     if rc == 0:
         return ok(f"{len(facts.get('devices') or [])} devices")
-    cause, fix = causes.get(rc, ("a reason that this doctor does not know", UPDATE if host.wsl else "sudo reboot"))
+    cause, fix = causes.get(
+        rc, ("a reason that this doctor does not know", UPDATE if host.wsl else "sudo reboot")
+    )
     where = "windows" if host.wsl and fix in (UPDATE, RESTART) else ""
     needs = "root" if "sudo" in fix or where else "none"
     return fail(f"CUDA does not start (error {rc}): {cause}", observed=f"cuInit = {rc}", expected="0",

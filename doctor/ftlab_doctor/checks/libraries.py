@@ -35,6 +35,7 @@ def broken(host: Host) -> Finding:
 
 
 def owner(host: Host, path: str) -> str:
+    """The package that a compiled file belongs to, as name==version where that is known."""
     name = path.removeprefix(host.site + "/")
     match = re.match(r"nvidia/([a-z_]+)/", name)
     if match:

@@ -43,7 +43,9 @@ def allocator(host: Host) -> Finding:
         option, colon, said = (piece.strip() for piece in part.partition(":"))
         facts = {"observed": value, "expected": "option:value,option:value", "evidence": [(name, value)], "fix": f"unset {name}"}  # fmt: skip
         if not colon or not said or not re.fullmatch(r"[a-z0-9_]+", option):
-            return fail(f"{name} cannot be read at `{part}`: torch stops at the first tensor", **facts)
+            return fail(
+                f"{name} cannot be read at `{part}`: torch stops at the first tensor", **facts
+            )
         if option not in ALLOCATOR:
             return warn(f"{name} has an option that this doctor does not know: {option}", **facts)
     return ok(value)
@@ -81,14 +83,18 @@ def _launched(host: Host) -> str:
 def interfaces(host: Host) -> Finding:
     """NCCL and Gloo take prefixes: "eth" is eth0; "^" excludes and "=" is exact."""
     have = host.system.get("interfaces")
-    named = {n: host.env(n) or "" for n in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") if host.env(n)}
+    named = {
+        n: host.env(n) or "" for n in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") if host.env(n)
+    }
     if not named:
         return ok("none are named")
     if not have:
         return unknown("the interfaces are not known")
     for name, value in named.items():
         wanted = [part.lstrip("=") for part in value.split(",") if part]
-        if not value.startswith("^") and not any(i.startswith(part) for part in wanted for i in have):
+        if not value.startswith("^") and not any(
+            i.startswith(part) for part in wanted for i in have
+        ):
             return warn(f"{name} names {value}, and there is no such interface: processes do not find each other", observed=value,
                         expected=", ".join(i for i in have if i != "lo") or "lo", blocks=("multi-gpu",), evidence=[(name, value), ("/sys/class/net", " ".join(have))],
                         fix=f"unset {name}")  # fmt: skip

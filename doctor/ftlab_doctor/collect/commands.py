@@ -107,9 +107,7 @@ def start() -> dict[str, Later]:
         asked["nvidia-ctk"] = ["nvidia-ctk", "--version"]
     if which("nvcc"):
         asked["nvcc"] = ["nvcc", "--version"]
-    compiler = os.environ.get("CC") or next(
-        (c for c in ("gcc", "clang", "cc") if which(c)), ""
-    )
+    compiler = os.environ.get("CC") or next((c for c in ("gcc", "clang", "cc") if which(c)), "")
     if compiler:
         asked["cc"] = [*compiler.split()[:1], "-dumpversion"]
     asked |= _driver_questions()

@@ -47,7 +47,9 @@ def collect(facts: dict[str, Any]) -> None:
     _wsl_config(facts)
     for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
         content = text(path, 1 << 18)
-        if isinstance(content, str):  # of a long file only the names that say for which driver it was made
+        if isinstance(
+            content, str
+        ):  # of a long file only the names that say for which driver it was made
             found = sorted(set(re.findall(r"\blib(?:cuda|nvidia-ml)\.so\.[\d.]*\d", content)))
             content = "\n".join(found) or True
         put(facts, "files", path, content)

@@ -85,7 +85,17 @@ def _pairs(content: str) -> dict[str, int]:
 
 def _cpu() -> dict[str, Any]:
     """Model and the flags that binaries rely on, of the first processor."""
-    wanted = {"amx_bf16", "avx", "avx2", "avx512_bf16", "avx512f", "f16c", "fma", "hypervisor", "sse4_2"}
+    wanted = {
+        "amx_bf16",
+        "avx",
+        "avx2",
+        "avx512_bf16",
+        "avx512f",
+        "f16c",
+        "fma",
+        "hypervisor",
+        "sse4_2",
+    }
     model, flags = "", list[str]()
     for line in str(text("/proc/cpuinfo", 16384)).splitlines():
         name, _, value = line.partition(":")
