@@ -11,8 +11,9 @@ from collections import Counter
 from typing import Any
 
 # What a secret looks like, whatever it is called.
+# (hf_transfer is a package: a token has capitals, digits, or is much longer.)
 TOKENS = re.compile(
-    r"\b(hf_[A-Za-z0-9]{6,}|api_org_[A-Za-z0-9]{6,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_\w{8,}"
+    r"\b(hf_(?:(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{6,}|[a-z]{20,})|api_org_[A-Za-z0-9]{6,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_\w{8,}"
     r"|glpat-[\w-]{8,}|xox[abprs]-[\w-]{8,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|npm_\w{20,}|pypi-[\w-]{16,}"
     r"|dop_v1_\w{16,}|nvapi-[\w-]{8,}|r8_\w{16,}|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?)"
 )

@@ -105,7 +105,7 @@ def executable(host: Host) -> Finding:
                         expected="exec", evidence=[("/proc/mounts", f"{mount.point} {mount.kind} {','.join(mount.options[:6])}")], blocks=("triton", "compile"),
                         fix=f"export {VARIABLE[name]}=$HOME/.cache/{name} && mkdir -p $HOME/.cache/{name}"
                         if name != "tmp" else "export TMPDIR=$HOME/tmp && mkdir -p $TMPDIR")  # fmt: skip
-    return ok("exec")
+    return ok("none is mounted noexec")
 
 
 @check("cache.local", "Are the caches of compiled kernels on a local disk?", ("cache.writable",))
@@ -126,7 +126,7 @@ def local(host: Host) -> Finding:
             return warn(f"{host.place(name)['path']} lies on a disk of Windows: reading weights and writing checkpoints is many times slower from WSL",
                         observed=f"{mount.point} ({mount.kind})", expected="a folder below the home folder of Linux", blocks=("speed",),
                         evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], fix="mkdir -p ~/ftlab && cd ~/ftlab  # work there")  # fmt: skip
-    return ok("local")
+    return ok("all on local disks")
 
 
 @check("cache.owner", "Do the caches belong to this user?", ("cache.home",))

@@ -226,7 +226,7 @@ def note(host: Host) -> Finding:
     ]
     if not lines:
         return (
-            ok("no")
+            ok("no card failed to start")
             if log and log.rc == 0
             else unknown("the kernel's log cannot be read without root")
         )

@@ -37,7 +37,7 @@ def lost(host: Host) -> Finding:
     """Fewer cards than the bus shows, or one whose handle cannot be had."""
     nvml = host.section("nvml")
     if nvml.get("rc") != 0 or host.in_container or host.wsl:
-        return skip("cannot be told here")
+        return skip("only told where the driver runs, outside containers")
     bad = [g for g in nvml.get("gpus", []) if g.get("rc")]
     ours = [c for c in stack.cards(host) if c.get("driver") == "nvidia"]
     count = len(nvml.get("gpus", [])) - len(bad)

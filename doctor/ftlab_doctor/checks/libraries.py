@@ -215,7 +215,7 @@ def preload(host: Host) -> Finding:
     harmless = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|iomp5|gomp)")
     strange = [part for part in re.split(r"[\s:]+", value) if part and not harmless.search(part)]
     if not strange:
-        return ok(value)
+        return ok(value or "LD_PRELOAD is not set")
     cuda = any(CUDA.search(part) or "libcuda" in part for part in strange)
     return (fail if cuda else warn)(f"LD_PRELOAD loads {strange[0].rsplit('/', 1)[-1]} into every program", observed=value,
                 expected="nothing", evidence=[("LD_PRELOAD", value)], fix="unset LD_PRELOAD")  # fmt: skip

@@ -44,7 +44,7 @@ def needs(host: Host) -> Finding:
         lost = [name for name in wanted if not loader.find(host, name, path).path]
         if lost:
             return _unmet(host, path, lost[0])
-    return ok(f"{len(extensions)} extensions")
+    return ok(f"{len(extensions)} looked at")
 
 
 def _unmet(host: Host, path: str, library: str) -> Finding:
