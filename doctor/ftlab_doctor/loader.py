@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 from functools import lru_cache
+from typing import NamedTuple
 
 from ftlab_doctor.host import Host
 

@@ -11,8 +11,9 @@ from collections import Counter
 from typing import Any
 
 # What a secret looks like, whatever it is called.
+# (hf_transfer is a package: a token has capitals, digits, or is much longer.)
 TOKENS = re.compile(
-    r"\b(hf_[A-Za-z0-9]{6,}|api_org_[A-Za-z0-9]{6,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_\w{8,}"
+    r"\b(hf_(?:(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{6,}|[a-z]{20,})|api_org_[A-Za-z0-9]{6,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{8,}|github_pat_\w{8,}"
     r"|glpat-[\w-]{8,}|xox[abprs]-[\w-]{8,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|npm_\w{20,}|pypi-[\w-]{16,}"
     r"|dop_v1_\w{16,}|nvapi-[\w-]{8,}|r8_\w{16,}|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?)"
 )
@@ -26,7 +27,9 @@ URL = re.compile(
     r"\b([a-z][a-z0-9+.-]*://)([^\s/@\"']+@)?(\[[0-9a-fA-F:]+\]|[^\s/:\"'?#,;]+)?", re.IGNORECASE
 )
 UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-MAC = re.compile(r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![0-9a-fA-F:])")
+MAC = re.compile(  # also in the name of a network interface: enx0242ac11009f
+    r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![0-9a-fA-F:])|(?<=\benx)[0-9a-f]{12}\b"
+)
 IPV6 = re.compile(
     r"(?<![\w:.])(?:(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|(?:[0-9a-fA-F]{1,4}:){1,6}(?::[0-9a-fA-F]{1,4}){1,6}"
     r"|(?:[0-9a-fA-F]{1,4}:){2,7}:|::(?:[0-9a-fA-F]{1,4}:)+[0-9a-fA-F]{1,4})(?![\w:])"
@@ -171,7 +174,7 @@ class Redactor:
         return text
 
     def _addresses(self, text: str) -> str:
-        if text.count(":") + text.count("-") > 4:
+        if text.count(":") + text.count("-") > 4 or "enx" in text:
             text = MAC.sub(lambda m: self._same("mac", m[0].lower()), text)
         if text.count(":") > 1:
             text = IPV6.sub(lambda m: self._same("ip", m[0].lower()), text)

@@ -11,8 +11,8 @@ from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 
 PARTS = (
-    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "torch_build", "extensions", "python_env",
-    "conflicts", "toolchain", "caches", "containers", "storage", "network", "configured",
+    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "needs", "torch_build", "extensions", "python_env",
+    "conflicts", "variables", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip
 Function = Callable[[Host], "Finding | Iterable[Finding]"]

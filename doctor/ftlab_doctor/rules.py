@@ -67,7 +67,7 @@ def assembles(ptxas: str, cc: tuple[int, int]) -> bool | None:
 
     A version between two rows knows at least what the older row has, less what the newer has not.
     """
-    wanted = (int(ptxas.split(".")[0]), int((ptxas.split(".") + ["0"])[1]))
+    wanted = (int(ptxas.split(".")[0]), int([*ptxas.split("."), "0"][1]))
     name, older, newer = f"sm_{cc[0]}{cc[1]}", None, None
     for rule in tables()["ptxas"]:
         number = tuple(map(int, rule["ptxas"].split(".")))

@@ -47,7 +47,9 @@ def _put(folder: Path, code: str, name: str = "docker") -> None:
 def test_the_snapshot_from_inside_is_judged(
     engine: Engine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    facts = fixtures.change(fixtures.host("in-docker-a100"), {"places": {"shm": {"total": 64 << 20, "free": 64 << 20}}})
+    facts = fixtures.change(
+        fixtures.host("in-docker-a100"), {"places": {"shm": {"total": 64 << 20, "free": 64 << 20}}}
+    )
     facts["identity"] = {"users": ["insider"], "hosts": ["c0ffee5ba5e"], "home": "/root"}
     facts["env"]["HF_HOME"] = "/data/insider/c0ffee5ba5e"
     (tmp_path / "facts.json").write_text(json.dumps(facts))

@@ -62,9 +62,9 @@ def test_an_optional_part_that_dies_is_a_warning(tmp_path: Path) -> None:
 
 def test_noise_before_the_answer_does_no_harm(tmp_path: Path) -> None:
     noise = "import sys\nprint('x' * 10**6)\nprint('warning', file=sys.stderr)\n"
-    found = _try(tmp_path, noise + "print('{\"said\": \"all dtypes\"}')")
+    found = _try(tmp_path, noise + 'print(\'{"said": "all dtypes"}\')')
     assert (found.status, found.observed.split(" (")[0]) == ("ok", "all dtypes")
-    skipped = _try(tmp_path, "print('{\"skipped\": \"no GPU\"}')")
+    skipped = _try(tmp_path, 'print(\'{"skipped": "no GPU"}\')')
     assert (skipped.status, skipped.title) == ("skip", "no GPU")
 
 
@@ -95,7 +95,9 @@ def test_no_core_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert os.listdir(tmp_path) == ["probe.py"]
 
 
-def test_probes_are_children_and_stop_where_torch_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_are_children_and_stop_where_torch_cannot_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
 
     def run(name: str) -> probes.Result:
@@ -110,7 +112,11 @@ def test_probes_are_children_and_stop_where_torch_cannot_be_imported(monkeypatch
     assert isinstance(found, dict)
     assert asked == ["torch"]
     assert found["hub"] == {"skipped": "HF_HUB_OFFLINE is set"}
-    assert all(found[name]["skipped"] == "torch cannot be imported" for name in probes.LIMITS if name != "torch")
+    assert all(
+        found[name]["skipped"] == "torch cannot be imported"
+        for name in probes.LIMITS
+        if name != "torch"
+    )
 
 
 @pytest.mark.parametrize(

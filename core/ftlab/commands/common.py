@@ -111,7 +111,9 @@ def make_plan(config: RunConfig, runs_dir: str, machine: str | None = None) -> P
     try:
         facts = probe.collect(config, runs_dir=runs_dir)
     except EnvironmentUnfit as error:
-        raise TryLater(f"nothing is planned, since this computer cannot read it: {error}") from error
+        raise TryLater(
+            f"nothing is planned, since this computer cannot read it: {error}"
+        ) from error
     return plan.resolve(config, replace(facts, machine=other))
 
 

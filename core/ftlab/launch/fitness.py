@@ -1,4 +1,4 @@
-"""The doctor's fast checks of what a run needs, before it starts: a child, nothing of it is imported."""
+"""What the doctor says of this machine before a run starts: a child, nothing of it is imported."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ftlab.planning.types import Plan
 SECONDS = 30.0
 # Checks whose failure stops a run on a GPU; the doctor knows many more, which do not.
 GPU = (
-    "driver.nouveau", "driver.secure-boot", "driver.branch", "driver.open-module", "driver.loaded",
-    "driver.mismatch", "driver.nodes", "driver.library", "driver.compat", "driver.start",
-    "driver.cuda", "gpu.lost", "gpu.fabric", "gpu.mig", "gpu.mode", "gpu.ecc", "lib.broken",
-    "lib.missing", "lib.foreign", "torch.cuda", "torch.arch", "torch.whole", "triton.card",
-    "triton.ptxas", "lib.triton-libcuda", "build.cc", "build.headers", "cache.home", "cache.writable",
-    "cache.exec", "container.gpu", "container.capabilities", "wsl.version", "wsl.adapter",
-    "wsl.loader", "wsl.linux-driver",
+    "driver.nouveau", "driver.secure-boot", "driver.branch", "driver.open-module",
+    "driver.loaded", "driver.mismatch", "driver.nodes", "driver.library", "driver.compat",
+    "driver.start", "driver.cuda", "gpu.lost", "gpu.fabric", "gpu.mig", "gpu.mode", "gpu.ecc",
+    "lib.broken", "lib.missing", "lib.foreign", "torch.cuda", "torch.arch", "torch.whole",
+    "triton.card", "triton.ptxas", "lib.triton-libcuda", "build.cc", "build.headers",
+    "cache.home", "cache.writable", "cache.exec", "container.gpu", "container.capabilities",
+    "wsl.version", "wsl.adapter", "wsl.loader", "wsl.linux-driver",
 )  # fmt: skip
 BITSANDBYTES = ("bnb.binary", "bnb.arch")
 
@@ -71,6 +71,5 @@ def text(findings: list[dict[str, Any]]) -> str:
     for finding in findings:
         lines.append(f"  {finding['title']}  ({finding['id']})")
         lines += [f"    -> {fix['cmd']}" for fix in finding["fix"][:1]]
-    return "\n".join(
-        [*lines, "`ftdoctor` says more; --no-doctor starts anyway; launch.devices: [] trains on the CPU"]
-    )  # fmt: skip
+    ways = "`ftdoctor` says more; --no-doctor starts anyway; launch.devices: [] trains on the CPU"
+    return "\n".join([*lines, ways])

@@ -131,14 +131,28 @@ def plan(host: Host) -> Finding:
         )  # fmt: skip
     if "HF_HUB_OFFLINE" in said:
         shown["fix"] = f"HF_HUB_OFFLINE=0 hf download {_name(host)}"
-        return fail(f"The model {_name(host)} is not on this disk, and the hub is switched off", why=first, **shown)
+        return fail(
+            f"The model {_name(host)} is not on this disk, and the hub is switched off",
+            why=first,
+            **shown,
+        )
     if config.get("rc") is None:
-        return fail(f"`ftrun plan` did not end: {first}", fix=f"ftrun plan {config.get('path')}", **shown)
+        return fail(
+            f"`ftrun plan` did not end: {first}", fix=f"ftrun plan {config.get('path')}", **shown
+        )
     if config.get("rc") == LATER:
-        return fail(f"`ftrun plan` cannot say it now: {first}", fix="ftdoctor --deep --check net.hub", **shown)
+        return fail(
+            f"`ftrun plan` cannot say it now: {first}",
+            fix="ftdoctor --deep --check net.hub",
+            **shown,
+        )
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     title, hints = _refusal(first)
-    return fail(f"`ftrun plan` refuses this config: {title}{more}", fix=hints or f"ftrun plan {config.get('path')}", **shown)
+    return fail(
+        f"`ftrun plan` refuses this config: {title}{more}",
+        fix=hints or f"ftrun plan {config.get('path')}",
+        **shown,
+    )
 
 
 def _refusal(line: str) -> tuple[str, list[str]]:
@@ -151,7 +165,9 @@ def _refusal(line: str) -> tuple[str, list[str]]:
 
 def _name(host: Host) -> str:
     asked = host.section("config").get("asked") or {}
-    return str(next((asked[n] for n in ("name", "base_model", "model_name_or_path") if n in asked), ""))
+    return str(
+        next((asked[n] for n in ("name", "base_model", "model_name_or_path") if n in asked), "")
+    )
 
 
 @check("config.memory", "Does the run fit into the card?", ("config.plan",))
@@ -214,14 +230,27 @@ def verdict(host: Host, findings: list[Finding]) -> Finding | None:
     if not host.has("config"):
         return None
     path, config = host.section("config").get("path", ""), host.section("config")
-    bad = [f for f in findings if f.status in ("fail", "crash") and {"train", "gpu", "gated", *_features(f)} & set(f.blocks)]
+    bad = [
+        f
+        for f in findings
+        if f.status in ("fail", "crash")
+        and {"train", "gpu", "gated", *_features(f)} & set(f.blocks)
+    ]
     if bad:
-        return Finding("", "fail", f"{path} cannot run here before this is mended: {', '.join(f.id for f in bad)}")
+        return Finding(
+            "",
+            "fail",
+            f"{path} cannot run here before this is mended: {', '.join(f.id for f in bad)}",
+        )
     asked = {f.id: f for f in findings}
     planned = asked.get("config.plan")
     if planned is None or planned.status != "ok":
         why = planned.title if planned is not None else ""
-        return Finding("", "unknown", f"{path}: nothing found that speaks against it, but it is not planned: {why}")
+        return Finding(
+            "",
+            "unknown",
+            f"{path}: nothing found that speaks against it, but it is not planned: {why}",
+        )
     device = config.get("device") or "this machine"
     parts = [f"on {device}"] + [
         f"{asked[name].observed} {what}" for name, what in (("config.memory", "of memory"), ("config.disk", "of disk"))

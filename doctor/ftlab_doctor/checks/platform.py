@@ -92,7 +92,7 @@ def glibc(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("platform.python", "Is there a torch wheel for this Python?")
+@check("platform.python", "Is there a torch wheel for this Python?", ["env.base"])
 def python(host: Host) -> Finding:
     """Interpreter version, implementation, and the tag of the torch that is installed."""
     from ftlab_doctor import rules
@@ -193,6 +193,19 @@ def limits(host: Host) -> Finding:
             expected=">= 1024",
             fix="ulimit -n 65536",
         )
+    room, processes = found.get("AS", -1), found.get("NPROC", -1)
+    if 0 <= room < 64 << 30:  # CUDA alone reserves tens of GiB of addresses
+        return fail(
+            f"This shell may use {room >> 30} GiB of addresses: torch and CUDA reserve far more than they touch",
+            observed=f"ulimit -v {room >> 10}", expected="unlimited", evidence=[("ulimit -v", str(room >> 10))],
+            why="login nodes of clusters set this; train inside a job", fix="ulimit -v unlimited",
+        )  # fmt: skip
+    if 0 <= processes < 512 and not host.root:
+        return warn(
+            f"Only {processes} processes and threads may run: data workers and OpenMP cannot start theirs",
+            observed=str(processes), expected=">= 4096", blocks=("workers",), evidence=[("ulimit -u", str(processes))],
+            fix="ulimit -u 4096  # or train inside a job",
+        )  # fmt: skip
     if 0 <= lock < 64 * 1024 and len(gpus(host)) > 1:
         return warn(
             f"Only {lock // 1024} KiB may be locked: NCCL over InfiniBand fails",

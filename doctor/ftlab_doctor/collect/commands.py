@@ -107,9 +107,7 @@ def start() -> dict[str, Later]:
         asked["nvidia-ctk"] = ["nvidia-ctk", "--version"]
     if which("nvcc"):
         asked["nvcc"] = ["nvcc", "--version"]
-    compiler = os.environ.get("CC") or next(
-        (c for c in ("gcc", "clang", "cc") if which(c)), ""
-    )
+    compiler = os.environ.get("CC") or next((c for c in ("gcc", "clang", "cc") if which(c)), "")
     if compiler:
         asked["cc"] = [*compiler.split()[:1], "-dumpversion"]
     asked |= _driver_questions()
@@ -180,6 +178,10 @@ def _kernel_log() -> Answer:
             "Out of memory",
             "oom-kill",
             "Key was rejected",
+            "unsigned module",
+            "Required key not available",
+            "version magic",
+            "disagrees about version",
         )
         kept = [line for line in answer["out"].splitlines() if any(word in line for word in wanted)]
         answer = {"rc": 0, "out": "\n".join(kept[-80:]), "err": ""}

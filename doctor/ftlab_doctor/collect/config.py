@@ -78,8 +78,14 @@ def machine(facts: dict[str, Any]) -> dict[str, Any]:
         total, free = limit, min(limit, free)
     cpu, cores = system.get("cpu") or {}, system.get("cores", 1)
     threads = host.env("OMP_NUM_THREADS") or ""
-    gpus = [] if _hidden(host) or not stack.torch_cuda(host) else [_gpu(g) for g in stack.gpus(host) if g.cc]
-    versions = {normal(p["name"]): p["version"] for p in reversed(host.packages) if not p.get("inactive")}
+    gpus = (
+        []
+        if _hidden(host) or not stack.torch_cuda(host)
+        else [_gpu(g) for g in stack.gpus(host) if g.cc]
+    )
+    versions = {
+        normal(p["name"]): p["version"] for p in reversed(host.packages) if not p.get("inactive")
+    }
     return {
         "platform": f"{system.get('name', 'Linux')}-{host.kernel}-{system.get('machine', '')}",
         "cpu": cpu.get("model", ""), "cpu_count": cores, "threads": int(threads) if threads.isdigit() else cores,
@@ -108,7 +114,9 @@ def _why(host: Host) -> str:
         return f"CUDA_VISIBLE_DEVICES={host.env('CUDA_VISIBLE_DEVICES')!r} hides every GPU"
     if not stack.expected(host):
         return ""
-    return "torch is built without CUDA" if not stack.torch_cuda(host) else "the driver shows no GPU"
+    return (
+        "torch is built without CUDA" if not stack.torch_cuda(host) else "the driver shows no GPU"
+    )
 
 
 def _command() -> list[str]:

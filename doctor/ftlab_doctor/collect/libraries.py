@@ -27,6 +27,8 @@ def collect(facts: dict[str, Any]) -> None:
     for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":"):
         if folder:
             _list(facts, os.path.abspath(folder), INTERESTING)
+    if os.environ.get("TRITON_LIBCUDA_PATH"):
+        _list(facts, os.path.abspath(os.environ["TRITON_LIBCUDA_PATH"]), INTERESTING)
     prefix = facts["python"]["prefix"]
     extra = [
         os.path.join(prefix, "lib"),

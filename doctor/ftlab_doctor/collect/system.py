@@ -22,8 +22,9 @@ def collect(facts: dict[str, Any]) -> None:
         "name": uname.sysname, "os": _release(str(text("/etc/os-release") or "")),
         "libc": _libc(), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)),
         "memory": {name: memory.get(name, 0) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal")},
-        "limits": {name: _limit(name) for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")},
-        "uid": os.getuid(), "gids": sorted(os.getgroups()), "time": int(time.time()),
+        "limits": {name: _limit(name) for name in ("AS", "MEMLOCK", "NOFILE", "NPROC", "STACK")},
+        "uid": os.getuid(), "named": _named(), "interfaces": sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else [],
+        "gids": sorted(os.getgroups()), "time": int(time.time()),
         "cgroup": {"memory": _memory_limit()},
     }  # fmt: skip
     facts["identity"] = identity()
@@ -40,6 +41,16 @@ def identity() -> dict[str, list[str] | str]:
         "hosts": sorted(host for host in hosts if host),
         "home": os.path.expanduser("~"),
     }
+
+
+def _named() -> bool:
+    """Whether this user has a name: getpass.getuser() fails for a bare number in a container."""
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        return True
+    try:
+        return bool(pwd.getpwuid(os.getuid()).pw_name)
+    except KeyError:
+        return False
 
 
 def _libc() -> list[str]:
@@ -74,7 +85,17 @@ def _pairs(content: str) -> dict[str, int]:
 
 def _cpu() -> dict[str, Any]:
     """Model and the flags that binaries rely on, of the first processor."""
-    wanted = {"amx_bf16", "avx", "avx2", "avx512_bf16", "avx512f", "f16c", "fma", "hypervisor", "sse4_2"}
+    wanted = {
+        "amx_bf16",
+        "avx",
+        "avx2",
+        "avx512_bf16",
+        "avx512f",
+        "f16c",
+        "fma",
+        "hypervisor",
+        "sse4_2",
+    }
     model, flags = "", list[str]()
     for line in str(text("/proc/cpuinfo", 16384)).splitlines():
         name, _, value = line.partition(":")

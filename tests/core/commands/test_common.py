@@ -28,8 +28,11 @@ def _write(path: Path, facts: Facts) -> str:
 
 
 def test_the_plan_is_for_the_machine_in_the_file(
-    asked: RunConfig, make_facts: Callable[..., Facts], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
+    asked: RunConfig,
+    make_facts: Callable[..., Facts],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     monkeypatch.setattr(probe, "collect", lambda config, runs_dir: make_facts())
     there = _write(tmp_path / "machine.json", make_facts(gpus=("h100",)))
     here = common.make_plan(asked, "runs")
@@ -38,8 +41,11 @@ def test_the_plan_is_for_the_machine_in_the_file(
 
 
 def test_what_cannot_be_read_here_is_no_fault_of_the_other_machine(
-    asked: RunConfig, make_facts: Callable[..., Facts], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
+    asked: RunConfig,
+    make_facts: Callable[..., Facts],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     def collect(config: RunConfig, runs_dir: str) -> Facts:
         raise EnvironmentUnfit("model 'org/name' is gated")
 

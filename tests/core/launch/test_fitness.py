@@ -27,7 +27,9 @@ MakePlan = Callable[..., Plan]
 
 def _on_gpu(plan: Plan, precision: str = "bf16") -> Plan:
     config = replace(plan.config, model=replace(plan.config.model, precision=precision))
-    return replace(plan, config=config, decisions=plan.decisions | {"device": Decision("cuda:0", "")})
+    return replace(
+        plan, config=config, decisions=plan.decisions | {"device": Decision("cuda:0", "")}
+    )
 
 
 def _problem(plan: Plan, words: str, *, auto: bool = True) -> Plan:
@@ -45,7 +47,9 @@ def test_a_plan_for_a_gpu_asks_for_what_it_uses(make_plan: MakePlan) -> None:
     assert "bnb.binary" in fitness.needed(_on_gpu(make_plan(), "nf4"))
 
 
-def test_a_gpu_that_torch_cannot_use_is_asked_about_unless_it_was_hidden(make_plan: MakePlan) -> None:
+def test_a_gpu_that_torch_cannot_use_is_asked_about_unless_it_was_hidden(
+    make_plan: MakePlan,
+) -> None:
     broken = "CUDA unknown error"
     assert fitness.needed(_problem(make_plan(), broken)) == fitness.GPU
     assert fitness.needed(_problem(make_plan(), broken, auto=False)) == ()
@@ -71,7 +75,9 @@ def test_the_real_doctor_answers() -> None:
     assert {finding["id"] for finding in fitness.ask(asked)} == set(asked)
 
 
-@pytest.mark.parametrize("code", ["exit(1)", "print('rubbish')", "print('{}')", "import time; time.sleep(60)"])
+@pytest.mark.parametrize(
+    "code", ["exit(1)", "print('rubbish')", "print('{}')", "import time; time.sleep(60)"]
+)
 def test_a_doctor_without_an_answer_stops_nobody(
     code: str, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
@@ -88,8 +94,11 @@ def test_without_a_doctor_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_red_lines_stop_the_run_with_cause_and_fix(
-    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+    make_plan: MakePlan,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """`ftrun train`: exit 3, nothing is written; --no-doctor does not even ask."""
     asked: list[Any] = []
     monkeypatch.setattr(common, "make_plan", lambda config, runs_dir: _on_gpu(make_plan()))

@@ -103,7 +103,9 @@ def _config(folder: Path, **change: str) -> str:
     return os.fspath(path)
 
 
-def _asked(facts: dict[str, Any], path: str, *, elsewhere: bool) -> tuple[dict[str, Finding], Finding]:
+def _asked(
+    facts: dict[str, Any], path: str, *, elsewhere: bool
+) -> tuple[dict[str, Finding], Finding]:
     config.collect(facts, path, elsewhere=elsewhere)
     host = Host(facts)
     findings = run(host)
