@@ -2,13 +2,13 @@
 
 It is calibrated by runs of the same plan whose sums are taken in another order (`variants`). Of the
 original and these runs, every pair is compared: the floor at a step is the largest distance between
-any two of them up to that step, since rounding that entered early is carried on. A curve is inside
+any two of them up to that step, since rounding that entered early is carried on. A curve is in
 while its distance to the original is at most `MARGIN` times the floor; a difference of `UNITS` units
 in the last place of the stored fp32 value is always inside, because the floor itself is made of
 such values.
 
-Were the run that is judged one more run of that kind, each of the n distances would be as likely the
-largest, so that without a margin 1 of n + 1 sound runs would be refused. Standard library only.
+Were the run that is judged one more run of that kind, each of the n distances would be as likely
+the largest, so that without a margin 1 of n + 1 sound runs would be refused. Standard library only.
 """
 
 from __future__ import annotations
