@@ -128,3 +128,4 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "set -euo pipefail" in script
     assert "\nmake test\n" in script
     assert "FTLAB_TEST_COMPLETE=1" in script
+    assert re.search(r"^\.ci/containers\b", script, re.MULTILINE)
