@@ -6,6 +6,8 @@
     NOT REPRODUCED  neither; the first divergent step and field are named
     INCOMPARABLE    data, model or settings differ: no claim is made
 
+STATISTICAL, the fifth word, is over groups of runs (see `stats`).
+
 Without a calibrated floor there is no verdict "nearly": how far two curves may lie apart by
 rounding alone is measured, never assumed.
 """

@@ -114,7 +114,7 @@ def base(plan_of: Callable[..., Plan]) -> Plan:
         "sft", held_out=False, eval_every=0, samples=0, max_steps=12, save_every=12,
         batch_size=8, micro_batch_size=4, adapter={"lora_dropout": 0.0},
         optim={"learning_rate": 1e-3},  # rounding stays small
-       
+
     )  # fmt: skip
 
 
