@@ -18,9 +18,9 @@ import sys
 from ftlab import atomic, launch, probe, registry
 from ftlab.commands import common
 from ftlab.commands.watch import watch
+from ftlab.errors import ConfigError
 from ftlab.facts import Facts
 from ftlab.interrupts import Interrupts
-from ftlab.errors import ConfigError
 from ftlab.plan import Plan
 from ftlab.reproduce import compare, noise, rerun, text, verdict
 from ftlab.reproduce.verdict import Verdict

@@ -2,13 +2,15 @@
 
 It is calibrated by runs of the same plan whose sums are taken in another order (`variants`). Of the
 original and these runs, every pair is compared: the floor at a step is the largest distance between
-any two of them up to that step, since rounding that entered early is carried on. A curve is inside
-while its distance to the original is at most `MARGIN` times the floor; a difference of `UNITS` units
-in the last place of the stored fp32 value is always inside, because the floor itself is made of
-such values.
+any two of them up to twice that step, because rounding that entered is carried on, and may enter
+one run earlier than another. A curve is inside while its distance to the original is at most
+`MARGIN` times the floor, or `UNITS` units in the last place of the stored fp32 value, of which the
+floor itself is made.
 
-Were the run that is judged one more run of that kind, each of the n distances would be as likely the
-largest, so that without a margin 1 of n + 1 sound runs would be refused. Standard library only.
+Sound runs refused, of 400 draws from 14 runs of 60 steps of a small random model whose rows were
+permuted inside the steps, with 3 calibrating runs: none at learning rate 1e-3, where rounding stays
+in the last places; 19 of 100 at 1e-2, where it grows to 1e-2 of the loss at a pace of its own in
+each run (5 calibrating runs: 13). Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from ftlab.plan import Plan
 from ftlab.run import Run
 
 NOISE_VERSION = 1
-MARGIN = 2.0
+MARGIN = 3.0
 UNITS = 4
 CURVES = ("loss", "grad_norm")
 _FILE = "noise.json"
@@ -153,7 +155,7 @@ def outside(noise: Noise, a: Sequence[Record], b: Sequence[Record]) -> Excess | 
             x, y = getattr(one, curve), getattr(two, curve)
             floor = noise.floor[curve]
             rounding = UNITS * _EPSILON * abs(x)
-            allowed = max(MARGIN * floor[i] if i < len(floor) else 0.0, rounding)
+            allowed = max(MARGIN * floor[min(2 * i + 1, len(floor) - 1)], rounding)
             distance = _distance(x, y)
             if not distance <= allowed:
                 return Excess(one.step, curve, distance, allowed)

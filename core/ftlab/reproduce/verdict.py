@@ -1,13 +1,15 @@
 """The verdict over two runs, in one of four words, with what it rests on. Standard library only.
 
     BITWISE         ledgers and outputs are equal in every bit
-    NUMERIC         the same batches at every step, and both curves stay inside the noise floor that
-                    was calibrated for the first run (see `noise`)
+    NUMERIC         the same batches at every step, and both curves stay inside the noise floor
+                    that was calibrated for the first run (see `noise`)
     NOT REPRODUCED  neither; the first divergent step and field are named
     INCOMPARABLE    data, model or settings differ: no claim is made
 
-Without a calibrated floor there is no verdict "nearly": how far two curves may lie apart by rounding
-alone is measured, never assumed.
+STATISTICAL, the fifth word, is over groups of runs (see `stats`).
+
+Without a calibrated floor there is no verdict "nearly": how far two curves may lie apart by
+rounding alone is measured, never assumed.
 """
 
 from __future__ import annotations

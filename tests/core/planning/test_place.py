@@ -17,9 +17,7 @@ DOCKER = "launch.where=docker"
     ("path", "value", "told"),
     [("/models/tiny", "none", "on this machine"), ("org/tiny", "bridge", "come from the hub")],
 )
-def test_the_network_follows_the_model(
-    resolve: Resolve, path: str, value: str, told: str
-) -> None:
+def test_the_network_follows_the_model(resolve: Resolve, path: str, value: str, told: str) -> None:
     made = resolve([DOCKER], path=path)
     assert made.config.launch.network == made.decisions["launch.network"].value == value
     assert told in made.decisions["launch.network"].reason
