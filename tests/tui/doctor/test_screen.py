@@ -1,9 +1,9 @@
-"""The doctor's screen: groups, worst first; fixes to copy, one check again, the report as a file."""
+"""The doctor screen: groups, worst first; fixes to copy, one check again, the whole report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -> Iterator[Any]:
+def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -> Any:
     """What the doctor was asked; the second time, the driver is fine but the disk is not."""
     findings = load(HERE.parent / "scenes.py").DOCTOR["findings"]
     options: list[tuple[str, ...]] = []
@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -
         return json.dumps({"findings": findings})
 
     monkeypatch.setattr(report, "ask", ask)
-    yield options
+    return options
 
 
 @pytest.fixture
