@@ -41,6 +41,7 @@ Watches one run by reading its directory; closing this screen or the app never t
 and any number of viewers may watch. Requests are carried out by the trainer after its step.
 In a chart: left and right move the crosshair, + and - zoom, shift+left and shift+right move along,
 0 shows all steps, l switches to a log axis; with the mouse, point and turn the wheel.
+ctrl+up and ctrl+down give the charts less or more of the height.
 """
     DEFAULT_CSS = """
     MonitorScreen {
@@ -97,6 +98,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         """Take up what was remembered, begin to look."""
         weight = self.layout_memory.get("monitor.smoothing", SMOOTHING[0])
         self.smoother.set(weight if weight in SMOOTHING else SMOOTHING[0])
+        self.use_split()
         self.gpus.start()
         self.set_interval(INTERVAL, self._tick)
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw(force=True))

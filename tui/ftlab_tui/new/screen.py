@@ -199,6 +199,8 @@ class NewScreen(Asking, Starting):
             style = "bold reverse" if name == step else "" if done else "dim"
             stepper.append(f" {'✓' if done else number} {name.title()} ", style).append(" ")
         self.query_one("#stepper", Static).update(stepper)
+        if step == "review":
+            self.look_at_place()
         first = self.query_one(f"#step-{step}", steps.Step).first
         self.query_one(first).focus()
         self.refresh_bindings()
