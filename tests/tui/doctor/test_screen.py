@@ -115,3 +115,12 @@ async def test_filter_and_a_doctor_that_fails(
         await pilot.press("r")
         await pilot.pause(0.2)
         assert "no words" in str(screen.query_one("#sum", Static).render())
+
+
+async def test_a_report_that_cannot_be_written(app: FtuiApp, asked: Any) -> None:
+    app.lab.state.write_text("a file where a folder should be")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await doctor(pilot)
+        await pilot.press("x", "y")
+        await pilot.pause()
+        assert any("no report was written" in note.message for note in app._notifications)
