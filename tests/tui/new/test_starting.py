@@ -56,7 +56,11 @@ async def test_a_quick_start_on_a_full_disk(
     monkeypatch.setattr(sources, "write_starter", full)
     app = make_app()
     async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
         await pilot.press("enter")
-        await pilot.pause(0.2)
+        for _ in range(100):
+            if app._notifications:
+                break
+            await pilot.pause(0.05)
         assert any("No space left" in note.message for note in app._notifications)
         assert isinstance(app.screen, NewScreen)

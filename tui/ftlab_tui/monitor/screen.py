@@ -259,9 +259,15 @@ ctrl+up and ctrl+down give the charts less or more of the height.
         if len(live.train):
             self.view.extend(min(live.train.steps[0], 1), live.train.steps[-1])
         order = [(self.main + k) % len(made) for k in range(len(made))]
-        self._chart(self.query_one("#main", Chart), made[order[0]], live)
-        for number in range(MOST_CHARTS - 1):
-            chart = self.query_one(f"#side{number}", Chart)
+        try:
+            main = self.query_one("#main", Chart)
+            sides = [self.query_one(f"#side{k}", Chart) for k in range(MOST_CHARTS - 1)]
+        except NoMatches:  # the screen is being put together, or taken down: at the next look
+            self._drawn = ()
+            self._pacing.reset()
+            return
+        self._chart(main, made[order[0]], live)
+        for number, chart in enumerate(sides):
             chart.display = number + 1 < len(made)
             # A preference run has five side charts: on a low screen the last ones go.
             chart.set_class(number >= 2, "-minor")
