@@ -128,8 +128,7 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     yield await _settled(pilot, "new-review")
     for name in ("sft-smollm2-c", "dpo-qwen3-a"):
         app.open_run(next(run for run in Run.all(app.lab.runs_dir) if run.id == name))
-        chart = app.screen.query_one("#main", Chart)
-        await _until(lambda chart=chart: bool(chart.curves))  # type: ignore[misc]
+        await _until(lambda: any(c.curves for c in app.screen.query("#main").results(Chart)))
         await pilot.pause(0.6)
         yield await _settled(pilot, "monitor-sft" if name.startswith("sft") else "monitor-dpo")
     await pilot.press("4")

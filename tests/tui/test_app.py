@@ -138,6 +138,7 @@ KEYS = [
 ]  # fmt: skip
 
 
+@pytest.mark.timeout(3600)
 async def test_random_keys_sizes_and_clicks_never_end_it(
     app: FtuiApp, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,9 @@
-"""The doctor's screen: groups, worst first; fixes to copy, one check again, the report as a file."""
+"""The doctor screen: groups, worst first; fixes to copy, one check again, the whole report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -> Iterator[Any]:
+def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -> Any:
     """What the doctor was asked; the second time, the driver is fine but the disk is not."""
     findings = load(HERE.parent / "scenes.py").DOCTOR["findings"]
     options: list[tuple[str, ...]] = []
@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, load: Callable[[Path], ModuleType]) -
         return json.dumps({"findings": findings})
 
     monkeypatch.setattr(report, "ask", ask)
-    yield options
+    return options
 
 
 @pytest.fixture
@@ -115,3 +115,12 @@ async def test_filter_and_a_doctor_that_fails(
         await pilot.press("r")
         await pilot.pause(0.2)
         assert "no words" in str(screen.query_one("#sum", Static).render())
+
+
+async def test_a_report_that_cannot_be_written(app: FtuiApp, asked: Any) -> None:
+    app.lab.state.write_text("a file where a folder should be")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await doctor(pilot)
+        await pilot.press("x", "y")
+        await pilot.pause()
+        assert any("no report was written" in note.message for note in app._notifications)

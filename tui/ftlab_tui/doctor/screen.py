@@ -168,5 +168,9 @@ class DoctorScreen(ModeScreen):
         if not self.text:
             self.notify("there is no report yet")
             return
-        path = copying.write(self.lab.state / "copied", "doctor-report.json", self.text)
+        try:
+            path = copying.write(self.lab.state / "copied", "doctor-report.json", self.text)
+        except OSError as error:
+            self.notify(f"no report was written: {error.strerror}", severity="error", markup=False)
+            return
         self.notify(str(path), title="report written", markup=False)

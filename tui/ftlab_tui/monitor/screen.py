@@ -41,6 +41,7 @@ Watches one run by reading its directory; closing this screen or the app never t
 and any number of viewers may watch. Requests are carried out by the trainer after its step.
 In a chart: left and right move the crosshair, + and - zoom, shift+left and shift+right move along,
 0 shows all steps, l switches to a log axis; with the mouse, point and turn the wheel.
+ctrl+up and ctrl+down give the charts less or more of the height.
 """
     DEFAULT_CSS = """
     MonitorScreen {
@@ -97,6 +98,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         """Take up what was remembered, begin to look."""
         weight = self.layout_memory.get("monitor.smoothing", SMOOTHING[0])
         self.smoother.set(weight if weight in SMOOTHING else SMOOTHING[0])
+        self.use_split()
         self.gpus.start()
         self.set_interval(INTERVAL, self._tick)
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw(force=True))
@@ -257,9 +259,15 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         if len(live.train):
             self.view.extend(min(live.train.steps[0], 1), live.train.steps[-1])
         order = [(self.main + k) % len(made) for k in range(len(made))]
-        self._chart(self.query_one("#main", Chart), made[order[0]], live)
-        for number in range(MOST_CHARTS - 1):
-            chart = self.query_one(f"#side{number}", Chart)
+        try:
+            main = self.query_one("#main", Chart)
+            sides = [self.query_one(f"#side{k}", Chart) for k in range(MOST_CHARTS - 1)]
+        except NoMatches:  # the screen is being put together, or taken down: at the next look
+            self._drawn = ()
+            self._pacing.reset()
+            return
+        self._chart(main, made[order[0]], live)
+        for number, chart in enumerate(sides):
             chart.display = number + 1 < len(made)
             # A preference run has five side charts: on a low screen the last ones go.
             chart.set_class(number >= 2, "-minor")
