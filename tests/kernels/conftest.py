@@ -83,6 +83,21 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In an interpreting process only what is to be interpreted runs; the rest means other ones."""
+    if not INTERPRETING:
+        return
+    here = Path(__file__).parent
+    other = [
+        item for item in items
+        if here in item.path.parents and "interpret" not in getattr(item, "fixturenames", ())
+    ]  # fmt: skip
+    if other:
+        config.hook.pytest_deselected(items=other)
+        items[:] = [item for item in items if item not in set(other)]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Take the result of an interpreted test from its file's child process."""
     if INTERPRETING or "interpret" not in pyfuncitem.fixturenames or _cuda(pyfuncitem.config):
