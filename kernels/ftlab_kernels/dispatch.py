@@ -172,16 +172,16 @@ def _obstacle(op: str, tensors: tuple[Tensor | None, ...]) -> str | None:
 @functools.cache
 def _card_obstacle(op: str, index: int, *, bf16: bool) -> str | None:
     """Why the kernel of `op` cannot run on a GPU, or None."""
-    triton = _triton()
+    triton = triton_version()
     if triton is None:
         return "triton is not installed"
-    return _too_old(op, _capability(index), triton, bf16)
+    return too_old(op, _capability(index), triton, bf16)
 
 
-def _too_old(
+def too_old(
     op: str, capability: tuple[int, int], triton: tuple[int, int], bf16: bool
 ) -> str | None:
-    """Why a card cannot run the kernel of `op`, or None."""
+    """Why a card of this capability cannot run the kernel of `op` with that triton, or None."""
     card = "compute capability {}.{}".format(*capability)
     if capability < LEAST_CAPABILITY:
         return f"{card} is below 7.0"
@@ -193,7 +193,7 @@ def _too_old(
 
 
 @functools.cache
-def _triton() -> tuple[int, int] | None:
+def triton_version() -> tuple[int, int] | None:
     """Version of triton, None where it is not installed."""
     try:
         major, minor, *_ = importlib.metadata.version("triton").split(".")

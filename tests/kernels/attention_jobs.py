@@ -8,7 +8,7 @@ import torch
 import triton.language as tl
 from aot import Job
 
-from ftlab_kernels import tuning
+from ftlab_kernels import dispatch, tuning
 from ftlab_kernels.attention_config import padded, shape_class
 
 CASES = (  # head dim, window, soft-cap, prefix
@@ -28,6 +28,10 @@ _FP32 = ("p_lse", "p_delta")
 def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
     """Every case of one kernel in a card's 16-bit type, one in fp32, one for long segments."""
     narrow = "bf16" if capability >= 80 else "fp16"
+    triton = dispatch.triton_version()
+    assert triton is not None
+    if dispatch.too_old("attention", divmod(capability, 10), triton, False):
+        return [_job(op, kernel, capability, narrow, *CASES[0])]  # it never runs, but it compiles
     listed = [_job(op, kernel, capability, narrow, *case) for case in CASES]
     listed.append(_job(op, kernel, capability, "fp32", *WIDE))
     long = LONG in tuning.table(op) and (

@@ -62,7 +62,7 @@ def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_old_cards(
     op: str, capability: tuple[int, int], triton: tuple[int, int], bf16: bool, reason: str | None
 ) -> None:
-    assert dispatch._too_old(op, capability, triton, bf16) == reason
+    assert dispatch.too_old(op, capability, triton, bf16) == reason
 
 
 def test_products_on_a_card_without_tensor_cores_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_products_on_a_card_without_tensor_cores_for_them(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(dispatch, "_capability", lambda index: (7, 5))
     for triton, runs in (((3, 0), True), ((3, 6), False)):
-        monkeypatch.setattr(dispatch, "_triton", lambda triton=triton: triton)
+        monkeypatch.setattr(dispatch, "triton_version", lambda triton=triton: triton)
         dispatch._card_obstacle.cache_clear()
         assert dispatch.multiplies(OnCard()) is runs  # type: ignore[arg-type]
     dispatch._card_obstacle.cache_clear()
@@ -88,7 +88,9 @@ def test_products_on_a_card_without_tensor_cores_for_them(monkeypatch: pytest.Mo
 def test_the_version_of_triton() -> None:
     import triton
 
-    assert dispatch._triton() == tuple(int(part) for part in triton.__version__.split(".")[:2])
+    assert dispatch.triton_version() == tuple(
+        int(part) for part in triton.__version__.split(".")[:2]
+    )
 
 
 def test_require_raises_and_off_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
