@@ -4,10 +4,10 @@
     backward   dx = r (w dy - h r mean(w dy h r)) + grad_residual,
                dweight = sum over rows of dy h r
 
-Statistics and gradients in fp32; h and y are rounded as the reference rounds them. dweight is
-summed in an order that the shapes alone fix: programs over runs of rows, then
-over programs.
-Saved for backward: h, and r in fp32. Zhang and Sennrich 2019.
+Statistics in fp32; h and y are rounded as the reference rounds them, within 2 ulp of fp64. dweight
+is fp32, summed in an order that shapes alone fix: runs of rows, then programs. Bytes moved in 16
+bits: 4 T H forward (8 T H with a residual), 6 T H backward (8 T H); each value once.
+Saved for backward: h [T, H], and r [T] in fp32. Zhang and Sennrich 2019.
 """
 
 from typing import Any
