@@ -23,7 +23,7 @@ EPILOG = """commands:
   ftdoctor snapshot            print every fact the checks read, redacted; for a colleague
   ftdoctor explain < log       map a pasted traceback to its cause and fix
 
-exit codes: 0 well, 1 the doctor failed, 2 usage, 3 at least one failure, 4 warnings only"""
+exit codes: 0 well, 1 the doctor failed or could not look, 2 usage, 3 at least one failure, 4 warnings only"""
 
 
 class Usage(Exception):

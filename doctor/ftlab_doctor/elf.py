@@ -15,6 +15,7 @@ NEEDED, HASH, STRTAB, SYMTAB, SONAME, RPATH, RUNPATH = 1, 4, 5, 6, 14, 15, 29
 GNU_HASH, VERNEED, VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFFE, 0x6FFFFFFF
 FATBIN = 0xBA55ED50
 CUBIN, PTX = 2, 1
+MOST = 4096  # libraries that one file may need
 
 
 class NotElf(ValueError):
@@ -37,9 +38,9 @@ class Elf:
         try:
             self._dynamic()
             self.gnu = self._gnu()
-        except (struct.error, IndexError) as error:
+        except NotElf:
             self.data.close()
-            raise NotElf(f"{path}: damaged: {error}") from error
+            raise
 
     def __enter__(self) -> Elf:
         return self
@@ -53,7 +54,10 @@ class Elf:
         self.data.close()
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
-        return struct.unpack_from(form, self.data, offset)
+        try:
+            return struct.unpack_from(form, self.data, offset)
+        except (struct.error, OverflowError) as error:
+            raise NotElf(f"{self.path}: damaged: {error}") from error
 
     def _dynamic(self) -> None:
         start, size, count = *self._unpack("<Q", 32), *self._unpack("<HH", 54)
@@ -76,7 +80,7 @@ class Elf:
         for low, high, offset in self.segments:
             if low <= address < high:
                 return offset + address - low
-        raise IndexError(hex(address))
+        raise NotElf(f"{self.path}: damaged: nothing lies at {address:#x}")
 
     def _table(self, tag: int) -> int | None:
         return self._at(self.tags[tag][0]) if tag in self.tags else None
@@ -93,7 +97,8 @@ class Elf:
         """For each library, the symbol versions that it must define (GLIBC_2.34 ...)."""
         found: dict[str, list[str]] = {}
         position = self._table(VERNEED)
-        for _ in range(self.tags.get(VERNEEDNUM, [0])[0] if position is not None else 0):
+        files = min(self.tags.get(VERNEEDNUM, [0])[0], MOST)  # a damaged file may say billions
+        for _ in range(files if position is not None else 0):
             assert position is not None
             _, count, file, first, following = self._unpack("<HHIII", position)
             inner, versions = position + first, []
@@ -173,13 +178,16 @@ class Elf:
             position, end = place[0], place[0] + place[1]
             while limit and position < end:
                 limit -= 1
-                magic, _, header, size = struct.unpack(
-                    "<IHHQ", os.pread(file.fileno(), 16, position)
-                )
-                if magic != FATBIN:
+                try:
+                    magic, _, header, size = struct.unpack(
+                        "<IHHQ", os.pread(file.fileno(), 16, position)
+                    )
+                    stop = position + header + size
+                    if magic != FATBIN:
+                        break
+                    found.update(_fatbin(file.fileno(), position + header, stop))
+                except (struct.error, OverflowError):  # cut off in the middle
                     break
-                stop = position + header + size
-                found.update(_fatbin(file.fileno(), position + header, stop))
                 position = (stop + 7) & ~7
         return sorted(found, key=lambda name: (int(name.split("_")[1]), name))
 

@@ -51,31 +51,15 @@ PUBLIC = re.compile(
     r"(?:127\.0\.0\.1|0\.0\.0\.0|(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|pytorch\.org|nvidia\.com|github\.com|localhost))\Z",
     re.IGNORECASE,
 )
-COMMON = {
-    "root",
-    "user",
-    "users",
-    "nobody",
-    "localhost",
-    "home",
-    "python",
-    "docker",
-    "nvidia",
-    "torch",
-    "container",
-    "vm",
-    "host",
-    "lib",
-    "usr",
-    "bin",
-    "tmp",
-    "ubuntu",
-    "debian",
-    "linux",
-    "admin",
-    "test",
-    "x",
-}
+# Names of users and machines that tell nothing of anybody, and words that the facts need: in our own
+# image the user is called ftlab.
+COMMON = frozenset((
+    "admin", "app", "bin", "cache", "conda", "container", "cuda", "data", "debian", "dev",
+    "docker", "ec2-user", "etc", "ftlab", "home", "host", "jovyan", "kernels", "lib", "linux",
+    "localhost", "mambauser", "model", "models", "nobody", "numpy", "nvidia", "opt", "packages",
+    "python", "root", "runs", "site", "slurm", "test", "tmp", "torch", "transformers", "triton",
+    "ubuntu", "user", "users", "usr", "var", "vm", "vscode", "work", "workspace", "x",
+))  # fmt: skip
 VERSIONS = {"version", "driver", "cuda", "ptxas", "ptxas-blackwell", "override", "torch", "libc"}
 VERSION = re.compile(r"\d+(\.\d+){0,4}([a-z]+\d*)?(\.post\d+)?(\.dev\d+)?(\+[\w.]+)?\Z")
 

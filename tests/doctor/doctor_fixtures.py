@@ -17,7 +17,15 @@ def _read(name: str) -> str:
 
 
 def host(name: str) -> dict[str, Any]:
-    """The facts of an ordinary, healthy machine with one of the two pinned environments."""
+    """The facts of an ordinary, healthy machine with one of the two pinned environments.
+
+    Its parts are shared by every caller: a test changes them by `change`, which copies.
+    """
+    return dict(_host(name))
+
+
+@lru_cache(maxsize=32)
+def _host(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(_read(name))
     merged = merge(json.loads(_read(facts.pop("uses"))), facts)
     return merge(merged, merged.pop("override", {}))
@@ -43,15 +51,16 @@ def merge(base: Any, change: Any) -> Any:
 
 def change(facts: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """A patch; "packages" names versions (or fields), "gpus" and "cards" patch every one of them."""
-    facts, patch = copy.deepcopy(facts), copy.deepcopy(patch)
+    patch = copy.deepcopy(patch)
     packages, gpus, cards = patch.pop("packages", {}), patch.pop("gpus", {}), patch.pop("cards", {})
     facts = merge(facts, patch)
     for name, what in packages.items():
         facts["packages"] = _package(facts, name, what)
     if gpus:
-        facts["nvml"]["gpus"] = [merge(gpu, gpus) for gpu in facts["nvml"]["gpus"]]
-        for device in facts["cuda"].get("devices", []):
-            device |= {k: gpus[k] for k in ("name", "cc", "total") if k in gpus}
+        facts["nvml"] = facts["nvml"] | {"gpus": [merge(g, gpus) for g in facts["nvml"]["gpus"]]}
+        shown = {k: gpus[k] for k in ("name", "cc", "total") if k in gpus}
+        devices = [device | shown for device in facts["cuda"].get("devices", [])]
+        facts["cuda"] = facts["cuda"] | ({"devices": devices} if devices else {})
     if cards:
         facts["pci"] = [merge(card, cards) for card in facts["pci"]]
     return facts

@@ -51,7 +51,7 @@ def test_the_snapshot_from_inside_is_judged(
         fixtures.host("in-docker-a100"), {"places": {"shm": {"total": 64 << 20, "free": 64 << 20}}}
     )
     facts["identity"] = {"users": ["insider"], "hosts": ["c0ffee5ba5e"], "home": "/root"}
-    facts["env"]["HF_HOME"] = "/data/insider/c0ffee5ba5e"
+    facts["env"] = facts["env"] | {"HF_HOME": "/data/insider/c0ffee5ba5e"}
     (tmp_path / "facts.json").write_text(json.dumps(facts))
     _put(engine, f"json.dump(sys.argv[1:], open({str(tmp_path / 'asked')!r}, 'w'))\nprint(open({str(tmp_path / 'facts.json')!r}).read())")  # fmt: skip
     code = cli.main(["--in-container", "mine:1", "--json"])

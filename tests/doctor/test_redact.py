@@ -144,6 +144,17 @@ def test_the_same_thing_stays_the_same_thing() -> None:
     assert clean["env"]["CUDA_VISIBLE_DEVICES"] == first != second
 
 
+@pytest.mark.parametrize("user", ["ftlab", "root", "jovyan", "torch"])
+def test_a_user_with_an_everyday_name_leaves_the_facts_as_they_are(user: str) -> None:
+    """In the project's own image the user is called ftlab, and so is the package."""
+    facts = fixtures.host("in-docker-a100") | {
+        "identity": {"users": [user], "hosts": [], "home": "/cache/home"}
+    }
+    clean = redact.snapshot(facts)
+    assert clean["packages"] == facts["packages"]
+    assert "user" not in clean["redacted"]
+
+
 def test_redacting_twice_changes_nothing() -> None:
     once = redact.snapshot(_facts(random.Random(1), "fqdn"))
     twice = redact.snapshot(once)

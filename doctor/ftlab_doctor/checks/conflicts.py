@@ -59,6 +59,35 @@ def _grave(item: Broken) -> bool:
 
 
 @check(
+    "conflict.tags",
+    "Was every compiled package made for this Python and this processor?",
+    ("env.base", "platform.python"),
+)
+def tags(host: Host) -> Finding:
+    """The tags in a wheel: interpreter, ABI, platform. pip would not install another, but copies do."""
+    version = str(host.python.get("version", "")).split(".")
+    machine = str(host.system.get("machine", ""))
+    if len(version) < 2 or not machine:
+        return unknown("Python or processor are not known")
+    mine = f"cp{version[0]}{version[1]}"
+    for package in host.packages:
+        said = [tag.split("-") for tag in package.get("tags", []) if tag.count("-") == 2]
+        if package.get("inactive") or not said:
+            continue
+        python = any(
+            t[0] == mine or t[1] in ("abi3", "none") or t[0].startswith("py") for t in said
+        )
+        here = any(t[2] == "any" or machine in t[2] for t in said)
+        if python and here:
+            continue
+        what = f"Python {said[0][0]}" if not python else said[0][2]
+        return fail(f"{package['name']} {package['version']} was made for {what}, and this is {mine} on {machine}", observed="-".join(said[0]), expected=f"{mine} on {machine}",
+                    evidence=[(f"{package.get('folder', package['name'])}/WHEEL", "-".join(said[0]))], why="an environment that was copied, or one of another Python on the path",
+                    fix=f"pip install --force-reinstall --no-deps {package['name']}=={package['version']}")  # fmt: skip
+    return ok(f"{mine} on {machine}")
+
+
+@check(
     "conflict.metadata",
     "Does each package have what it demands?",
     ("env.mixed", "env.duplicates", "env.shadowed", "env.base", "torch.installed"),

@@ -121,7 +121,7 @@ def python(host: Host) -> Finding:
         if wanted and satisfies(wanted, rule["torch"]):
             if satisfies(version, rule["python"]):
                 return ok(f"Python {version}")
-            return warn(
+            return fail(
                 f"torch {wanted} has no wheels for Python {version}",
                 expected=rule["python"],
                 fix="make the environment anew with Python 3.11",
