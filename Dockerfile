@@ -44,11 +44,14 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     /tools/bin/uv venv --quiet --python /usr/bin/python3 /opt/ftlab/venv && \
     /tools/bin/uv pip sync --require-hashes --compile-bytecode \
         --python /opt/ftlab/venv/bin/python /opt/ftlab/env.lock
+# uv writes down when the wheel was made, which no two builds share: that goes.
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,from=wheel,source=/dist,target=/dist \
     export UV_CACHE_DIR=/tmp/uv UV_PYTHON_DOWNLOADS=never SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}"; \
     /tools/bin/uv pip install --offline --no-deps --compile-bytecode \
-        --python /opt/ftlab/venv/bin/python /dist/*.whl && rm -rf /tmp/uv
+        --python /opt/ftlab/venv/bin/python /dist/*.whl && rm -rf /tmp/uv && \
+    find /opt/ftlab/venv -name uv_cache.json -delete && \
+    sed -i '/uv_cache.json/d' /opt/ftlab/venv/lib/python3.11/site-packages/ftlab-*.dist-info/RECORD
 COPY container/entrypoint container/verify.py /opt/ftlab/bin/
 # Any user may run the image: what must be written is the cache, the workspace and /tmp.
 RUN groupadd --gid 1000 ftlab && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /cache/home \

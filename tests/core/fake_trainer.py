@@ -4,7 +4,8 @@
 
 Steered by the environment: FAKE_STEP seconds of a step, FAKE_DIE_AT the step at which it kills
 itself, FAKE_FAIL_AT the step at which it fails, FAKE_DEAF ignores requests and SIGTERM, FAKE_SLOW
-seconds before it takes the lock, FAKE_MUTE dies before a word.
+seconds before it takes the lock, FAKE_MUTE dies before a word, FAKE_ROUNDING lets micro-batches
+change the last places of the loss.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ STEP = float(os.environ.get("FAKE_STEP", "0.01"))
 DIE_AT = int(os.environ.get("FAKE_DIE_AT", "-1"))
 FAIL_AT = int(os.environ.get("FAKE_FAIL_AT", "-1"))
 DEAF = "FAKE_DEAF" in os.environ
+ROUNDING = float(os.environ.get("FAKE_ROUNDING", "0"))
 
 
 def loss(step: int) -> float:
@@ -100,7 +102,8 @@ def loop(
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == FAIL_AT:
                 raise FtlabError(f"loss is nan at step {step}")
-            values: dict[str, Any] = {"loss": loss(step), "grad_norm": 1.0, "lr": 1e-4}
+            rounding = ROUNDING * int(run.plan().config.train.micro_batch_size)
+            values: dict[str, Any] = {"loss": loss(step) + rounding, "grad_norm": 1.0, "lr": 1e-4}
             book.append(step=step, trained_tokens=100, batch_hash=step, **values)
             writer.write("step", step=step, epoch=step / steps, seconds=STEP, tok_s=5e3, **values)
             heartbeat.update(step=step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -156,3 +157,21 @@ def test_compose_reserves_gpus_and_locks_down() -> None:
         assert "cache:/cache" in service["volumes"]
     gpu = made["services"]["ftlab"]["deploy"]["resources"]["reservations"]["devices"]
     assert gpu == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+
+
+def test_the_list_of_files_sees_content_mode_and_links(tmp_path: Path) -> None:
+    files = load("files")
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "a").chmod(0o640)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to("../a")
+    (tmp_path / "to-folder").symlink_to("folder")
+    lines = list(files.listing(str(tmp_path)))
+    digest = hashlib.sha256(b"x").hexdigest()
+    owner = f"{os.getuid()}:{(tmp_path / 'a').stat().st_gid}"
+    assert lines[0] == f"{digest} 100640 {owner} {tmp_path}/a"
+    assert lines[1].startswith("-> folder ")
+    assert lines[2].startswith("-> ../a ")
+    assert lines[2].endswith("/folder/link")
+    (tmp_path / "a").write_bytes(b"y")
+    assert list(files.listing(str(tmp_path)))[0] != lines[0]

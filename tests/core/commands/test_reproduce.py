@@ -15,6 +15,7 @@ from ftlab.commands import reproduce
 from ftlab.facts import Facts
 from ftlab.launch import local
 from ftlab.plan import Plan
+from ftlab.reproduce import noise
 from ftlab.run import Run
 
 pytestmark = pytest.mark.usefixtures("fake_trainer")
@@ -73,3 +74,24 @@ def test_a_run_that_fails_is_no_verdict(
     words = ["reproduce", "a", "--quiet", "--runs-dir", str(original.path.parent)]
     assert cli.main(words) == 1
     assert capsys.readouterr().out == ""
+
+
+def test_a_floor_is_calibrated_and_kept(
+    runs_root: Path, original: Run, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    words = ["reproduce", "a", "--quiet", "--runs-dir", str(runs_root), "--calibrate"]
+    assert cli.main([*words, "1"]) == 2
+    assert "--calibrate takes 2 to" in capsys.readouterr().err
+    assert cli.main([*words, "2"]) == 2
+    assert "changed a bit" in capsys.readouterr().err
+    assert noise.load(original) is None
+    monkeypatch.setenv("FAKE_ROUNDING", "1e-6")
+    assert cli.main([*words, "2"]) == 0  # 2 differ from it and from each other: so does the third
+    told = capsys.readouterr()
+    assert "calibrates a with train.micro_batch_size" in told.err
+    assert told.out.startswith("NUMERIC: ")
+    kept = noise.load(original)
+    assert kept is not None
+    assert len(kept.runs) == 2
+    assert max(kept.floor["loss"]) > 0
