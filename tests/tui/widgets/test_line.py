@@ -27,7 +27,6 @@ async def test_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
         line = pilot.app.query_one(Line)
         for shown in ("one", "one", "two", "two\nlines", "2\nlines", "", ""):
             line.show(Text(shown))
-        line.show(Text("", "bold"))
         line.show(Text("x", "red"))
         line.show(Text("x", "blue"))
         await pilot.pause()

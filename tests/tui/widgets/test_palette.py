@@ -19,6 +19,11 @@ async def test_at_any_size(tmp_path: Path) -> None:
             assert isinstance(app.screen, Palette)
             await pilot.press("pagedown", "pageup", "down", "escape")
             await pilot.pause()
+        for width in range(1, 16):  # the names of themes have no blank to break at
+            await pilot.resize_terminal(width, 24)
+            app.search_themes()
+            await pilot.pause(0.05)
+            await pilot.press("escape")
         await pilot.resize_terminal(80, 24)
         await pilot.press("t")
         await pilot.pause(0.2)
