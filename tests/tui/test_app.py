@@ -170,6 +170,8 @@ async def test_random_keys_sizes_and_clicks_never_end_it(
                 app.post_message(events.Key(key, key if len(key) == 1 else None))
             if number % 4 == 0:  # most keys come faster than they are dealt with
                 await pilot.pause()
+            if number % 500 == 0:
+                print(number)
             assert app.is_running
             assert app._exception is None, number
         for _ in range(20):

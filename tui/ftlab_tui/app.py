@@ -185,7 +185,7 @@ class FtuiApp(App[None]):
 
     def action_command_palette(self) -> None:
         """ctrl+p: find any command by name."""
-        if not Palette.is_open(self):
+        if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def search_themes(self) -> None:

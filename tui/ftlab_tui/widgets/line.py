@@ -15,9 +15,9 @@ class Line(Static):
 
     _shown: tuple[object, ...] = ()
 
-    def show(self, text: Text, *look: object) -> None:
-        """Show the text; `look` is what else its picture depends on, such as the theme."""
-        shown = text.plain, tuple(text.spans), *look
+    def show(self, text: Text) -> None:
+        """Show the text."""
+        shown = text.plain, text.style, tuple(text.spans)
         if shown == self._shown:
             return
         before = self._shown[0] if self._shown else ""

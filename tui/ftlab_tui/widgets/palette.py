@@ -6,7 +6,14 @@ from textual.command import CommandList, CommandPalette
 
 
 class Palette(CommandPalette):
-    """See `Options`: the palette passes its paging keys to such a list."""
+    """See `Options`: the palette passes its paging keys to such a list.
+
+    Lines are not wrapped, for in a terminal of a few columns there is no width to wrap them to.
+    """
+
+    DEFAULT_CSS = """
+    Palette CommandList { min-width: 12; text-wrap: nowrap; text-overflow: ellipsis; }
+    """
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No paging without a line."""
