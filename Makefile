@@ -94,7 +94,7 @@ lock: $(TOOLS_DONE)
 	resolve dev dev.lock -c env.lock -c env-cu128.lock; \
 	for f in *.lock; do diff -U0 --label "old $$f" --label "new $$f" "$$before/$$f" "$$f" \
 	    | grep -v 'hash=' || [ $$? -eq 1 ]; done; \
-	if [ -n "$(CHECK)" ] && ! for f in *.lock; do cmp -s "$$before/$$f" "$$f" || exit 1; done; then \
+	if [ -n "$(CHECK)" ] && ! (for f in *.lock; do cmp -s "$$before/$$f" "$$f" || exit 1; done); then \
 	    cp "$$before"/*.lock .; echo "the locks drift from pyproject.toml; make lock moves them" >&2; exit 4; fi; \
 	echo "locks are resolved"
 

@@ -11,6 +11,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,14 @@ from ftlab.errors import EnvironmentUnfit, FtlabError
 _counter = itertools.count()
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's words for a full disk
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def storage_error(error: OSError, path: str | os.PathLike[str]) -> FtlabError:
     """The one clear error for an `OSError` met while reading or writing `path`."""
-    if error.errno in _FULL:
+    cut_short = error.errno is None and _CUT_SHORT.search(str(error))
+    if error.errno in _FULL or cut_short:
         return EnvironmentUnfit(
             f"no space left to write {path}{_free(path)}; free some space there, or choose "
             f"another disk with --runs-dir"
@@ -61,7 +64,8 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         durable: fsync file and folder before returning. Without it a crash of the machine (not of
             the process) may bring back the previous content; right for a heartbeat.
     Raises:
-        EnvironmentUnfit: disk full, read-only or forbidden. The previous content stays.
+        EnvironmentUnfit: disk full, read-only or forbidden. The previous content stays; of a disk
+            that is full only where no room was reserved (`reserve`).
         FtlabError: the folder is gone, or another storage fault.
     """
     beside = path.with_name(
@@ -71,12 +75,39 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         try:
             _fill(beside, data, durable)
             os.replace(beside, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            if error.errno not in _FULL or not _fill_room(path, data):
+                raise
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink()
             raise
         if durable:
             sync_folder(path.parent)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take `size` bytes of the disk now, so that `path` can be written when it is full.
+
+    They lie in a file beside it, which is written in place and renamed: that takes no new block and
+    no new inode. What is replaced then makes room for the next time. `release` gives them back.
+
+    Raises:
+        as `write_bytes`.
+    """
+    room = _room(path)
+    with clear_errors(path):
+        if not room.is_file() or room.stat().st_size < size:
+            room.unlink(missing_ok=True)
+            _fill(room, bytes(size), durable=True)  # zeros that are written, not a hole
+
+
+def release(path: Path) -> None:
+    """Give back what was reserved for `path`; nothing when nothing was."""
+    with contextlib.suppress(OSError):
+        _room(path).unlink()
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -153,6 +184,32 @@ def _fill(path: Path, data: bytes, durable: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _room(path: Path) -> Path:
+    return path.with_name(f".{path.name}.room")
+
+
+def _fill_room(path: Path, data: bytes) -> bool:
+    """Write `data` into what is reserved for `path`; False when there is nothing or not enough."""
+    room = _room(path)
+    try:
+        size = room.stat().st_size
+        if size < len(data):
+            return False
+        descriptor = os.open(room, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            write_all(descriptor, data)
+            os.ftruncate(descriptor, len(data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(room, path)
+    except OSError:
+        return False
+    with contextlib.suppress(FtlabError):
+        reserve(path, size)
+    return True
 
 
 def _free(path: str | os.PathLike[str]) -> str:

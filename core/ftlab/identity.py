@@ -46,6 +46,8 @@ _BITS_ONLY = frozenset({
     "train.micro_batch_size", "memory.checkpointing", "data.packing", "device", "attention",
     "engine", "token_budget",
 })  # fmt: skip
+# Dropout is drawn for each micro-batch: with it, what decides their layout decides the masks.
+_LAYOUT = frozenset({"train.micro_batch_size", "data.packing", "token_budget"})
 _HARMLESS = HARMLESS | BY_CONTENT  # of BY_CONTENT, what they lead to is hashed
 
 
@@ -179,15 +181,18 @@ def _plan(plan: Plan) -> Iterator[tuple[str, Field]]:
     }
     for path, value in settings.items():
         decision = plan.decisions.get(path)
-        yield f"config.{path}", _field(value, _class_of(path), decision.reason if decision else "")
+        kind = _class_of(path, plan)
+        yield f"config.{path}", _field(value, kind, decision.reason if decision else "")
     for path, decision in plan.decisions.items():
         if path not in settings:
-            yield f"decision.{path}", _field(decision.value, _class_of(path), decision.reason)
+            yield f"decision.{path}", _field(decision.value, _class_of(path, plan), decision.reason)
 
 
-def _class_of(path: str) -> str:
+def _class_of(path: str, plan: Plan) -> str:
     if path in _HARMLESS or path.startswith("launch."):
         return NONE
+    if path in _LAYOUT and plan.config.adapter.lora_dropout:
+        return NUMERICS
     return BITS if path in _BITS_ONLY else NUMERICS
 
 

@@ -50,19 +50,44 @@ def seal(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         FtlabError: the run cannot be read or written.
     """
-    plan, state = run.plan(), str(result["state"])
-    before = read(run) or {}
-    manifest = _identified(run, plan, result)
-    attempts = _attempts(run)
-    energy = _energy(before, result, len(attempts))
-    wall = sum(attempt["seconds"] for attempt in attempts)
+    state = str(result["state"])
     end = {
         "code": int(result.get("code", _EXIT_CODES.get(state, 1))),
         "state": state,
         "reason": str(result.get("reason", "")),
         "step": int(result.get("step", 0)),
     }
-    manifest |= {
+    try:
+        manifest = _sealed(run, result, end)
+        atomic.write_json(run.manifest_path, manifest)
+    finally:  # how it ended is said even where the rest cannot be
+        atomic.write_json(run.exit_path, {"version": MANIFEST_VERSION, **end})
+    return manifest
+
+
+def reserve(run: Run) -> None:
+    """Keep room on the disk for the last words of an attempt, should it fill up meanwhile."""
+    for path, size in _rooms(run).items():
+        atomic.reserve(path, size)
+
+
+def release(run: Run) -> None:
+    """Give the room back."""
+    for path in _rooms(run):
+        atomic.release(path)
+
+
+def _rooms(run: Run) -> dict[Path, int]:
+    return {run.exit_path: 8192, run.status_path: 8192, run.manifest_path: 131072}
+
+
+def _sealed(run: Run, result: Mapping[str, Any], end: dict[str, Any]) -> dict[str, Any]:
+    plan, before = run.plan(), read(run) or {}
+    attempts = _attempts(run)
+    energy = _energy(before, result, len(attempts))
+    wall = sum(attempt["seconds"] for attempt in attempts)
+    return {
+        **_identified(run, plan, result),
         **end,
         "sealed": time.time(),
         "attempts": attempts,
@@ -75,9 +100,6 @@ def seal(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
         "outputs": _outputs(run, result.get("outputs") or ()),
         "result": {key: value for key, value in result.items() if key not in _TAKEN},
     }
-    atomic.write_json(run.manifest_path, manifest)
-    atomic.write_json(run.exit_path, {"version": MANIFEST_VERSION, **end})
-    return manifest
 
 
 def read(run: Run) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ftlab import estimate
 from ftlab.facts import Facts, Gpu
 from ftlab.models.spec import DecoderSpec
-from ftlab.planning import checks, fit, hardware, length, steps, timing
+from ftlab.planning import checks, fit, hardware, length, place, steps, timing
 from ftlab.planning.draft import Draft
 from ftlab.planning.fit import Fit
 from ftlab.planning.identity import plan_hash
@@ -44,6 +44,7 @@ def resolve(config: RunConfig, facts: Facts) -> Plan:
     gpu = hardware.decide_device(draft)
     hardware.decide_compute(draft, gpu)
     hardware.decide_attention(draft, gpu)
+    place.decide_network(draft)
     tokens = length.decide_length(draft, gpu)
     checks.check_data(draft, tokens)
     checks.check_model(draft)

@@ -40,14 +40,16 @@ LIGHT = (
     "lock", "manifest", "notes", "paths", "pins", "plan", "presets", "probe", "process", "progress",
     "registry", "rules", "run", "schema", "setting", "summary", "trash", "values", "versions",
     "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.compare",
-    "reproduce.rerun", "reproduce.text", "reproduce.verdict", "models.families", "models.spec",
-    "starter.data", "starter.demo", "starter.model",
+    "reproduce.noise", "reproduce.rerun", "reproduce.stats", "reproduce.text", "reproduce.verdict",
+    "models.families", "models.spec", "starter.data", "starter.demo", "starter.model",
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.
 WHOLE = {
     "core/test_architecture.py": "the rules of the house",
     "core/test_container.py": "Dockerfile, container/, compose.yaml and conda/",
+    "kernels/test_bench.py": "bench/tune.py and bench/kernels",
     "core/test_house.py": "locks, recipes and text of the repository",
+    "tui/test_snapshots.py": "every screen of the app",
 }
 
 

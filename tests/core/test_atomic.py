@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,9 +77,75 @@ def test_a_really_full_file_system_is_said() -> None:
     with (
         pytest.raises(EnvironmentUnfit, match="no space left"),
         atomic.clear_errors("/dev/full"),
+        open("/dev/full", "wb") as array,
+    ):
+        np.zeros(9999).tofile(array)
+    with (
+        pytest.raises(EnvironmentUnfit, match="no space left"),
+        atomic.clear_errors("/dev/full"),
         open("/dev/full", "wb", buffering=0) as file,
     ):
         atomic.write_all(file.fileno(), b"x")
+
+
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new file can be made, and no byte added to a file that was not there."""
+    real = os.open
+
+    def refuse(path: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def test_what_was_reserved_is_written_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "exit.json", tmp_path / "other.json"
+    atomic.reserve(path, 4096)
+    atomic.reserve(path, 4096)  # it is there
+    assert sum(p.stat().st_blocks * 512 for p in tmp_path.iterdir()) >= 4096
+    full(monkeypatch)
+    atomic.write_json(path, {"code": 3})
+    assert atomic.read_json(path) == {"code": 3}
+    assert os.listdir(tmp_path) == ["exit.json"]  # used up, and no room for the next time
+    with pytest.raises(EnvironmentUnfit, match="no space left"):
+        atomic.write_json(path, {"code": 4})
+    with pytest.raises(EnvironmentUnfit, match="no space left"):
+        atomic.write_json(other, {})
+    with pytest.raises(EnvironmentUnfit, match="no space left"):
+        atomic.reserve(other, 1)
+    assert atomic.read_json(path) == {"code": 3}
+
+
+def test_room_is_made_again_by_what_is_replaced_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "status.json"
+    atomic.write_json(path, {"step": 1})
+    atomic.reserve(path, 64)
+    full(monkeypatch)
+    with pytest.raises(EnvironmentUnfit, match="no space left"):
+        atomic.write_text(path, "x" * 65)  # more than was reserved
+    assert atomic.read_json(path) == {"step": 1}
+    monkeypatch.undo()
+    real, calls = os.replace, []
+
+    def once(source: Any, target: Any) -> None:
+        calls.append(source)
+        if len(calls) == 1:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", once)
+    atomic.write_json(path, {"step": 2})
+    assert atomic.read_json(path) == {"step": 2}
+    assert sorted(os.listdir(tmp_path)) == [".status.json.room", "status.json"]
+    atomic.release(path)
+    atomic.release(path)
+    assert os.listdir(tmp_path) == ["status.json"]
 
 
 def test_partial_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -128,3 +130,26 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "set -euo pipefail" in script
     assert "\nmake test\n" in script
     assert "FTLAB_TEST_COMPLETE=1" in script
+    assert re.search(r"^\.ci/containers\b", script, re.MULTILINE)
+
+
+@pytest.mark.parametrize("drift", [False, True])
+def test_a_drift_of_the_locks_is_shown_refused_and_undone(tmp_path: Path, drift: bool) -> None:
+    """`make lock CHECK=1` with an imitated resolver that moves one lock, or none."""
+    for name in ("Makefile", "pyproject.toml", *LOCKS.values()):
+        shutil.copy(ROOT / name, tmp_path)
+    resolver = tmp_path / ".tools/bin/uv"
+    resolver.parent.mkdir(parents=True)
+    moved = 'case "$*" in *env.lock*) echo "moved==1" >> env.lock ;; esac\n' if drift else ""
+    resolver.write_text(f"#!/bin/sh\n{moved}")
+    resolver.chmod(0o755)
+    key = hashlib.sha256((tmp_path / "tools.lock").read_bytes()).hexdigest()[:16]
+    (tmp_path / f".tools/.done-{key}").touch()
+    done = subprocess.run(
+        ["make", "lock", "CHECK=1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    for name in LOCKS.values():
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes(), name
+    assert (done.returncode != 0) is drift, done.stderr
+    assert ("+moved==1" in done.stdout) is drift
+    assert ("drift from pyproject.toml" in done.stderr) is drift

@@ -2,21 +2,27 @@
 
 The same config with every automatic choice as it was made then, the same model and data by their
 hashes. Where something differs that can change the result, the verdict INCOMPARABLE is given before
-a step is made. Exit code 0 for BITWISE, 4 for any other verdict; the new run stays, with the
-verdict in its reproduce.json.
+a step is made. Exit code 0 for BITWISE and NUMERIC, 4 for any other verdict; the new run stays,
+with the verdict in its reproduce.json.
+
+NUMERIC (the curves stay within what rounding does to this run) needs to know what rounding does:
+--calibrate N runs it N times with another order of sums first, and keeps that in its noise.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 
 from ftlab import atomic, launch, probe, registry
 from ftlab.commands import common
 from ftlab.commands.watch import watch
+from ftlab.errors import ConfigError
 from ftlab.facts import Facts
 from ftlab.interrupts import Interrupts
-from ftlab.reproduce import compare, rerun, text, verdict
+from ftlab.plan import Plan
+from ftlab.reproduce import compare, noise, rerun, text, verdict
 from ftlab.reproduce.verdict import Verdict
 from ftlab.run import Run
 from ftlab.schema import RunConfig
@@ -38,6 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="where model and data lie now, such as model.name=DIR; never another setting",
     )
+    parser.add_argument(
+        "--calibrate",
+        metavar="N",
+        type=int,
+        default=0,
+        help="measure the noise floor first, by N runs (2 or more) with another order of sums",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print the plan")
     common.json_option(parser, "the verdict")
 
@@ -56,19 +69,56 @@ def main(args: argparse.Namespace) -> int:
     plan = rerun.plan_again(original, asked, collect)
     if found := rerun.hopeless(original, plan):
         return _tell(found, args)
-    if not args.quiet and not args.json:
-        common.say(common.plan_text(plan, sys.stderr))
     with Interrupts() as interrupts:
-        again = Run.create(plan, args.runs_dir, args.name)
-        launch.start(again)
-        common.say(f"run {again.id} reproduces {original.id}: {again.path}")
-        code = watch(again, interrupts, as_json=False)
+        if args.calibrate:
+            code = _calibrate(original, asked, collect, args, interrupts)
+            if code:
+                return code
+        again, code = _run(plan, args, args.name, f"reproduces {original.id}", interrupts)
     if code:
         return code
     found = verdict.judge(original, again)
     entry = {**found.to_json(), "original": str(original.path)}
     atomic.write_json(again.path / "reproduce.json", entry)
     return _tell(found, args)
+
+
+def _calibrate(
+    original: Run,
+    asked: RunConfig,
+    collect: rerun.Collect,
+    args: argparse.Namespace,
+    interrupts: Interrupts,
+) -> int:
+    """Run the variants and keep the floor; 0, or the exit code of a run that did not end well."""
+    chosen = list(itertools.islice(noise.variants(original.plan()), args.calibrate))
+    if args.calibrate < 2 or len(chosen) < args.calibrate:
+        raise ConfigError(
+            f"--calibrate takes 2 to {len(list(noise.variants(original.plan())))} for "
+            f"{original.id}, not {args.calibrate}: so many other orders of sums it has"
+        )
+    made = []
+    for variant in chosen:
+        plan = rerun.plan_again(original, asked, collect, variant)
+        told = f"calibrates {original.id} with {variant}"
+        run, code = _run(plan, args, None, told, interrupts)
+        if code:
+            return code
+        made.append((run, str(variant)))
+    noise.save(original, noise.measure(original, made))
+    return 0
+
+
+def _run(
+    plan: Plan, args: argparse.Namespace, name: str | None, told: str, interrupts: Interrupts
+) -> tuple[Run, int]:
+    """One run to its end, and its exit code."""
+    if not args.quiet and not args.json:
+        common.say(common.plan_text(plan, sys.stderr))
+    run = Run.create(plan, args.runs_dir, name)
+    launch.start(run)
+    common.say(f"run {run.id} {told}: {run.path}")
+    return run, watch(run, interrupts, as_json=False)
 
 
 def _tell(found: Verdict, args: argparse.Namespace) -> int:

@@ -89,7 +89,12 @@ def network(config: RunConfig, local: bool) -> str:
     """The network mode: as asked, else none where nothing has to be fetched."""
     if config.launch.network != "auto":
         return config.launch.network
-    return "none" if local or os.environ.get("HF_HUB_OFFLINE") == "1" else "bridge"
+    return "none" if local or offline() else "bridge"
+
+
+def offline() -> bool:
+    """Whether the hub must not be asked: then nothing is fetched, whatever is missing."""
+    return os.environ.get("HF_HUB_OFFLINE") == "1"
 
 
 def caches(online: bool) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

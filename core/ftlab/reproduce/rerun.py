@@ -14,6 +14,7 @@ from ftlab.errors import ConfigError, Problem
 from ftlab.facts import Facts
 from ftlab.plan import Plan, resolve
 from ftlab.planning.identity import BY_CONTENT, HARMLESS
+from ftlab.reproduce.noise import Variant
 from ftlab.reproduce.verdict import Verdict, before_the_run
 from ftlab.run import Run
 from ftlab.schema import LaunchSection, RunConfig
@@ -52,16 +53,23 @@ def config_again(
     return asked
 
 
-def plan_again(original: Run, asked: RunConfig, collect: Collect) -> Plan:
+def plan_again(
+    original: Run, asked: RunConfig, collect: Collect, variant: Variant | None = None
+) -> Plan:
     """The plan for `asked` on this machine, with as many CPU threads as the original had.
 
+    Args:
+        variant: another order of sums, to calibrate a noise floor.
     Raises:
         ConfigError, EnvironmentUnfit, TryLater: as probe and plan find them.
     """
-    was = original.plan()
+    was, change = original.plan(), variant or Variant()
+    if change.micro_batch_size is not None:
+        asked = _with(asked, f"train.micro_batch_size={change.micro_batch_size}")
     facts = collect(asked)
     if not was.config.launch.devices:
-        machine = dataclasses.replace(facts.machine, threads=was.facts.machine.threads)
+        threads = change.threads or was.facts.machine.threads
+        machine = dataclasses.replace(facts.machine, threads=threads)
         facts = dataclasses.replace(facts, machine=machine)
     return resolve(asked, facts)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.identity import BITS, NONE, NUMERICS
 from ftlab.reproduce.compare import UNRECORDED, Curve
-from ftlab.reproduce.verdict import BITWISE, INCOMPARABLE, Verdict
+from ftlab.reproduce.verdict import BITWISE, INCOMPARABLE, NOT_REPRODUCED, NUMERIC, Verdict
 
 MEANING = {
     NUMERICS: "can change the result beyond rounding",
@@ -34,6 +34,12 @@ def _because(verdict: Verdict) -> str:
         count = len(verdict.of_class(NUMERICS))
         what = f"{count} fields differ" if count > 1 else "a field differs"
         return f"{what} that can change the result, so no claim is made about {a} and {b}"
+    if verdict.word == NUMERIC:
+        among = f"{len(verdict.floor or ())} runs with another order of sums"
+        return (
+            f"{b} saw the batches of {a} at each of {verdict.steps} steps, and its curves stay "
+            f"inside the noise floor that {among} gave"
+        )
     if verdict.first is None:
         return f"every step of {b} has the bits of {a}, but not every file of the result"
     return f"{b} differs from {a} from step {verdict.first.step} of {verdict.steps} on"
@@ -42,6 +48,13 @@ def _because(verdict: Verdict) -> str:
 def _details(verdict: Verdict) -> Iterator[str]:
     if verdict.first is not None:
         yield f"  first difference: {verdict.first}"
+    if verdict.excess is not None:
+        yield f"  outside the noise floor: {verdict.excess}"
+    elif verdict.word == NOT_REPRODUCED and verdict.floor is None and verdict.first is not None:
+        yield (
+            "  whether rounding alone can do this is not known: `ftrun reproduce "
+            f"{verdict.a} --calibrate 3` measures it"
+        )
     for output in verdict.outputs:
         yield f"  output {output.name}: {_short(output.a)} != {_short(output.b)}"
     if verdict.curve is not None and verdict.curve.at:

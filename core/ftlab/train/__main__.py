@@ -10,11 +10,11 @@ import argparse
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab import ledger, manifest
+from ftlab import atomic, ledger, manifest
 from ftlab.errors import FtlabError, Interrupted
 from ftlab.events import EventWriter, Heartbeat
 from ftlab.run import Run
@@ -38,16 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _attempt(run: Run, events: EventWriter, stop: StopSignal, *, resume: bool) -> int:
     """One attempt, and its last words."""
-    with Heartbeat(run) as heartbeat:
+    with Heartbeat(run) as heartbeat, _room(run):
         end = _work(run, events, heartbeat, stop, resume)
         if end["code"] not in (0, Interrupted.exit_code):
-            print(f"error: {end['reason']}", file=sys.stderr)
+            _tell(f"error: {end['reason']}")
             _try(lambda: events.write("error", message=end["reason"]))
         end["step"] = _finished_steps(run)
         _try(lambda: events.write("finished", state=end["state"], step=end["step"]))
         _try(lambda: manifest.seal(run, end))
         _try(lambda: heartbeat.finish(end["state"], end["reason"]))
     return int(end["code"])
+
+
+@contextlib.contextmanager
+def _room(run: Run) -> Iterator[None]:
+    """Room on the disk for the last words, while the block runs."""
+    try:
+        with contextlib.suppress(FtlabError):  # already full: whatever writes next says it
+            manifest.reserve(run)
+        yield
+    finally:
+        manifest.release(run)
 
 
 def _work(
@@ -65,8 +76,12 @@ def _work(
         return {"state": "stopped", "code": error.exit_code, "reason": str(error)}
     except FtlabError as error:
         return {"state": "failed", "code": error.exit_code, "reason": str(error)}
+    except OSError as error:  # such as a line of a library for log.txt, on a full disk
+        _tell(traceback.format_exc())
+        said = atomic.storage_error(error, error.filename or run.log_path)
+        return {"state": "failed", "code": said.exit_code, "reason": str(said)}
     except Exception as error:
-        traceback.print_exc()  # into log.txt: this one is a fault of ours
+        _tell(traceback.format_exc())  # into log.txt: this one is a fault of ours
         return {"state": "failed", "code": 1, "reason": f"{type(error).__name__}: {error}"}
 
 
@@ -83,8 +98,13 @@ def _try(say: Callable[[], object]) -> None:
     try:
         say()
     except FtlabError as error:
-        with contextlib.suppress(OSError):
-            print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
+
+
+def _tell(text: str) -> None:
+    """Write to log.txt, which a full disk refuses as well."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from ftlab.errors import EnvironmentUnfit, FtlabError, TryLater
 from ftlab.launch import docker_engine
+
+docker = pytest.importorskip("docker")  # its users have it; a bare torch need not
 
 
 def test_the_engine_of_docker_host(engine: Any) -> None:

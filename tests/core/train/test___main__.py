@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftlab import control, events, ledger
+from ftlab import control, events, launch, ledger
+from ftlab.commands import watch
+from ftlab.launch import local
 from ftlab.ledger import first_difference
 from ftlab.plan import Plan
 from ftlab.run import Run
@@ -126,6 +129,56 @@ def test_a_disk_too_full_for_last_words_still_ends_clearly(
     monkeypatch.undo()
     assert code == 3
     assert "no space left" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("only who may mount can make a small disk")
+    except OSError:
+        pytest.skip("there is no mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take every byte that is left."""
+    with path.open("wb", 0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+
+
+def test_a_disk_that_fills_up_while_training_leaves_its_reason(
+    plan_of: Callable[..., Plan],
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    run = Run.create(plan_of("sft", max_steps=20_000, held_out=False, eval_every=0), small_disk)
+    launch.start(run)
+    deadline = time.monotonic() + 120
+    while not (run.ledger_path.exists() and ledger.read(run.ledger_path)):
+        assert run.liveness() in ("running", "planned"), run.log_path.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    fill(small_disk / "filler")
+    assert local.wait(run, 120) == "failed"
+    end = run.exit() or {}
+    assert (end["code"], end["state"]) == (3, "failed")
+    assert "no space left" in end["reason"]
+    assert json.loads(run.manifest_path.read_text())["state"] == "failed"
+    watch.tell_end(run, run.liveness(), end)
+    told = capsys.readouterr().err
+    assert "no space left" in told
+    assert "left no word" not in told
+    assert not list(run.path.glob(".*.room"))
 
 
 def test_out_of_memory_ends_with_3(
