@@ -18,10 +18,9 @@ from ftlab_kernels.attention_layout import Layout
 from ftlab_kernels.reference.attention import Padded, padded
 
 _ATEN: Any = torch.ops.aten  # type: ignore[attr-defined]  # missing in torch's own stubs
-_FORWARD, _BACKWARD = (
-    getattr(_ATEN, f"_scaled_dot_product_flash_attention_for_cpu{end}", None)
-    for end in ("", "_backward")
-)
+_NAME = "_scaled_dot_product_flash_attention_for_cpu"
+_FORWARD: Any = getattr(_ATEN, _NAME, None)
+_BACKWARD: Any = getattr(_ATEN, f"{_NAME}_backward", None)
 
 
 def takes(plan: Layout, dtype: torch.dtype, window: int | None, softcap: float | None) -> bool:
