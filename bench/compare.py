@@ -1,18 +1,22 @@
 """Training steps side by side on one GPU: this project, Unsloth, transformers + PEFT, with Liger.
 
-    python bench/compare.py --case nf4 --sides ftlab unsloth
-    python bench/compare.py --case nf4 --sides ftlab --budget 6.8GiB 8GiB 12GiB
+    python bench/compare.py --cases nf4 bf16 --sides ftlab unsloth --seconds 600
+    python bench/compare.py --cases nf4 --sides ftlab --budget 6.8GiB 8GiB 12GiB
+    python bench/compare.py --cases tiny --sides ftlab peft --device cpu
 
-Every side runs in a process of its own (peers patch transformers), over the same random-weight
-checkpoint, adapter and tokens. Before a time is reported, each side must have gradients that are
-not zero, and a loss that agrees with the first side's. A step is forward, backward and AdamW in 8
-bits; the median of the measured steps counts. Memory is what the allocator held at the peak.
+Every side runs in a process of its own (peers patch transformers), over the same weights, adapter
+and tokens: each makes them on its device from the same seeds, layer by layer, so that nothing is
+written or downloaded. Before a time is reported, each side must have gradients that are not zero,
+and a loss that agrees with the first side's. A step is forward, backward and AdamW in 8 bits; the
+median of the measured steps counts. Memory is what the allocator held at the peak. A line is
+printed as soon as it is known; what the time left does not allow is said and not begun.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -31,23 +35,32 @@ CASES: dict[str, dict[str, Any]] = {
     "smollm2": {"shape": "smollm2", "precision": "bf16", "rows": 2, "length": 2048},
     "tiny": {"shape": "tiny", "precision": "bf16", "rows": 2, "length": 32},
 }
+SIDES = ("ftlab", "unsloth", "peft", "liger")
 MODES = {"unsloth": ("none", "unsloth"), "peft": ("none", "full"), "liger": ("none", "full")}
 LOSS_TOLERANCE = 0.01  # of the first side's loss
+LEAST_SECONDS = 5.0  # a side needs more than this to begin
+HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}{'ms':>9}{'tok/s':>9}{'GiB':>9}  verdict"
 
 
 def main() -> int:
     """Measure and print; 1 where a side fails or disagrees."""
     args = arguments()
     if args.child:
-        print(json.dumps(measure(json.loads(args.child))))
+        measure(json.loads(args.child))
         return 0
-    case = CASES[args.case]
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = args.checkpoint or Path(folder) / "model"
-        if not (checkpoint / "config.json").exists():
-            write_checkpoint(case, checkpoint, args)
-        results = [ask(job) for job in jobs(args, case, checkpoint)]
-    failed = show(results, args.json)
+    end = time.monotonic() + args.seconds
+    failed = False
+    if not args.json:
+        print(HEADER, flush=True)
+    for name in args.cases:
+        first: dict[str, Any] | None = None
+        for job in jobs(args, name):
+            result = ask(job, end - time.monotonic(), None if first is None else first["loss"])
+            if first is None and "loss" in result:
+                first = result
+            result["verdict"] = verdict(result, first)
+            failed |= result["verdict"] != "ok"
+            print(json.dumps(result) if args.json else line(result), flush=True)
     return 1 if failed else 0
 
 
@@ -56,37 +69,27 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=CASES, default="nf4")
-    parser.add_argument("--sides", nargs="+", default=["ftlab", "unsloth", "peft", "liger"])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["nf4"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--modes", nargs="*", help="only these checkpointing modes of the peers")
     parser.add_argument("--budget", nargs="*", default=[], help="memory budgets of this project")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--checkpoint", type=Path, help="kept here and used again")
-    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer, which peers want")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="for everything together")
+    parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer, for Unsloth")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def write_checkpoint(case: dict[str, Any], folder: Path, args: argparse.Namespace) -> None:
-    """In a process of its own, so that its memory is gone."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r}); import random_model; from pathlib import "
-        f"Path; random_model.save({case['shape']!r}, {case['precision']!r}, {args.device!r}, "
-        f"Path({str(folder)!r}), {f'Path({str(args.tokenizer)!r})' if args.tokenizer else None})"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def jobs(args: argparse.Namespace, case: dict[str, Any], checkpoint: Path) -> list[dict[str, Any]]:
+def jobs(args: argparse.Namespace, name: str) -> list[dict[str, Any]]:
     """One for each side and mode, this project also for each budget."""
     common = {
-        "checkpoint": str(checkpoint), "rows": case["rows"], "length": case["length"],
-        "precision": case["precision"], "rank": args.rank, "dropout": args.dropout,
+        "case": name, **CASES[name], "rank": args.rank, "dropout": args.dropout,
         "steps": args.steps, "device": args.device,
+        "tokenizer": str(args.tokenizer) if args.tokenizer else None,
     }  # fmt: skip
     made = []
     for side in args.sides:
@@ -98,21 +101,47 @@ def jobs(args: argparse.Namespace, case: dict[str, Any], checkpoint: Path) -> li
     return [{**common, **job} for job in made]
 
 
-def ask(job: dict[str, Any]) -> dict[str, Any]:
-    """Run one job in a child."""
-    command = [sys.executable, str(Path(__file__)), "--child", json.dumps(job)]
+def ask(job: dict[str, Any], seconds: float, expected: float | None) -> dict[str, Any]:
+    """Run one job in a child that may take `seconds`; what it said last, or how it failed."""
+    if seconds < LEAST_SECONDS:
+        return {**job, "error": "no time left"}
+    given = json.dumps({**job, "expected": expected})
+    command = [sys.executable, str(Path(__file__)), "--child", given]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    found = json.loads(lines[-1]) if lines and done.returncode == 0 else {}
-    if not found:
-        found = {"error": done.stderr.strip().splitlines()[-1:] or ["no output"]}
-        print(done.stderr[-3000:], file=sys.stderr)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            done = subprocess.run(command, stdout=out, stderr=err, timeout=seconds, check=False)
+            fault = f"exit code {done.returncode}" if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            fault = f"stopped after {seconds:.0f} s"
+        texts = [(file.seek(0), file.read())[1] for file in (out, err)]
+    lines = [json.loads(row) for row in texts[0].splitlines() if row.startswith("{")]
+    found = lines[-1] if lines else {}
+    if fault or not found:
+        print(texts[1][-3000:], file=sys.stderr)
+        last = texts[1].strip().splitlines()[-1:] or ["no output"]
+        found["error"] = f"{fault or 'no result'}: {last[0]}"
     return {**job, **found, "took": round(time.perf_counter() - began, 1)}
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Loss, gradient norm, times and memory of one side, in this process."""
+def verdict(result: dict[str, Any], first: dict[str, Any] | None) -> str:
+    """ "ok", or why this result does not count."""
+    if "error" in result:
+        return f"failed: {result['error']}"
+    if result["without_grad"]:
+        return f"{result['without_grad']} parameters have no gradient"
+    if first is not None and disagrees(result["loss"], first["loss"]):
+        return f"loss {result['loss']:.4f}, the first side has {first['loss']:.4f}"
+    return "ok"
+
+
+def disagrees(loss: float, expected: float) -> bool:
+    """Whether two sides cannot have computed the same; a NaN agrees with nothing."""
+    return not abs(loss / expected - 1) <= LOSS_TOLERANCE
+
+
+def measure(job: dict[str, Any]) -> None:
+    """Print what one side computes, then, where that is right, its times and memory."""
     sys.path.insert(0, str(HERE))
     if job["side"] == "unsloth":
         import unsloth  # noqa: F401  it must come before transformers
@@ -121,8 +150,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     budget = job["budget"] and _bytes(job["budget"])
     task = Task(
-        Path(job["checkpoint"]), job["rows"], job["length"], job["rank"], job["dropout"],
-        job["precision"], job["mode"], budget, job["device"],
+        job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
+        job["mode"], budget, job["device"], job["tokenizer"] and Path(job["tokenizer"]),
     )  # fmt: skip
     side = SIDES[job["side"]](task)
     parameters = list(side.parameters.values())
@@ -135,7 +164,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "loss": float(loss), "grad_norm": sum(n * n for n in norms) ** 0.5, "without_grad": zero,
         "note": side.note,
     }  # fmt: skip
+    print(json.dumps(result), flush=True)
+    expected = job["expected"]
+    if zero or (expected is not None and disagrees(result["loss"], expected)):
+        return
     del loss
+    optimizer.zero_grad(set_to_none=True)
 
     def step() -> None:
         side.forward().backward()  # type: ignore[no-untyped-call]
@@ -146,10 +180,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     tokens = job["rows"] * job["length"]
     middle = statistics.median(seconds)
     peak = torch.cuda.max_memory_allocated() if job["device"] != "cpu" else 0
-    return {
+    timed = {
         **result, "ms": round(1000 * middle, 2), "ms_low": round(1000 * min(seconds), 2),
         "tokens_per_s": round(tokens / middle), "peak_gib": round(peak / 2**30, 3),
     }  # fmt: skip
+    print(json.dumps(timed), flush=True)
 
 
 def _optimizer(side: str, named: dict[str, Any], device: str) -> Any:
@@ -194,35 +229,14 @@ def _bytes(text: str) -> int:
     return parse_bytes(text)
 
 
-def show(results: list[dict[str, Any]], as_json: bool) -> bool:
-    """Print; whether anything failed or disagrees with the first side."""
-    failed = False
-    first = next((r for r in results if "loss" in r), None)
-    for r in results:
-        if "error" in r:
-            r["verdict"] = f"failed: {r['error']}"
-        elif r["without_grad"]:
-            r["verdict"] = f"{r['without_grad']} parameters have no gradient"
-        elif first is not None and abs(r["loss"] / first["loss"] - 1) > LOSS_TOLERANCE:
-            r["verdict"] = f"loss {r['loss']:.4f}, the first side has {first['loss']:.4f}"
-        else:
-            r["verdict"] = "ok"
-        failed |= r["verdict"] != "ok"
-        if as_json:
-            print(json.dumps(r))
-    if not as_json:
-        _table(results)
-    return failed
-
-
-def _table(results: list[dict[str, Any]]) -> None:
-    print(f"{'side':<10}{'mode':<10}{'budget':>9}{'ms':>9}{'tok/s':>9}{'GiB':>8}  verdict")
-    for r in results:
-        print(
-            f"{r['side']:<10}{r['mode']:<10}{r['budget'] or '-':>9}{r.get('ms', 0):>9}"
-            f"{r.get('tokens_per_s', 0):>9}{r.get('peak_gib', 0):>8}  {r['verdict']} "
-            f"loss {r.get('loss', 0):.4f} norm {r.get('grad_norm', 0):.4f} {r.get('note', '')}"
-        )
+def line(r: dict[str, Any]) -> str:
+    """A row of the table."""
+    numbers = "".join(f"{r.get(key, '-'):>9}" for key in ("ms", "tokens_per_s", "peak_gib"))
+    return (
+        f"{r['case']:<10}{r['side']:<9}{r['mode']:<9}{r['budget'] or '-':>8}{numbers}  "
+        f"{r['verdict']}  loss {r.get('loss', math.nan):.4f} norm "
+        f"{r.get('grad_norm', math.nan):.4f} {r.get('note', '')}".rstrip()
+    )
 
 
 if __name__ == "__main__":

@@ -60,38 +60,16 @@ def build(shape: str, precision: str, device: str, *, layers: int | None = None)
     return model.requires_grad_(False)
 
 
-def save(shape: str, precision: str, device: str, folder: Path, tokenizer: Path | None) -> None:
-    """Write such a model as a checkpoint that every side can load, with somebody's tokenizer."""
+def write_config(model: Any, folder: Path, tokenizer: Path | None) -> None:
+    """What a loader reads before the weights: the config, and somebody's tokenizer."""
     import shutil
 
-    model = build(shape, precision, device)
-    if precision == "nf4":
-        from transformers import BitsAndBytesConfig
-
-        quantisation = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )  # fmt: skip
-        model.config.quantization_config = quantisation.to_dict()
-        _save_quantised(model, folder)
-    else:
-        model.save_pretrained(folder)
+    config = model.config
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         if tokenizer is not None and (tokenizer / name).exists():
             shutil.copy(tokenizer / name, folder / name)
-
-
-def _save_quantised(model: Any, folder: Path) -> None:
-    """The layout of a pre-quantised bitsandbytes checkpoint, one file."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    model.config.architectures = ["LlamaForCausalLM"]
-    model.config.save_pretrained(folder)
 
 
 @torch.no_grad()

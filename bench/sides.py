@@ -1,4 +1,4 @@
-"""The sides of a comparison: each loads the same checkpoint and gives one training step.
+"""The sides of a comparison: each makes the same model on its device and gives one training step.
 
 A side returns (loss, backward-able): `forward() -> loss` and the trained parameters by a common
 name, so that losses and gradients can be compared before anything is timed.
@@ -6,13 +6,16 @@ name, so that losses and gradients can be compared before anything is timed.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from random_model import build, write_config
 from torch import Tensor
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -22,7 +25,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 class Task:
     """What every side is asked to do."""
 
-    checkpoint: Path
+    shape: str  # of random_model
     rows: int
     length: int
     rank: int
@@ -31,6 +34,7 @@ class Task:
     checkpointing: str  # "none", "full", or a peer's own word
     budget: int | None  # bytes, for this project alone
     device: str
+    tokenizer: Path | None = None  # folder, which Unsloth wants
 
 
 @dataclass
@@ -121,10 +125,13 @@ def unsloth(task: Task) -> Side:
     """Unsloth; `checkpointing` is "none", "full" or "unsloth"."""
     from unsloth import FastLanguageModel  # before transformers, as it asks
 
-    model, _ = FastLanguageModel.from_pretrained(
-        str(task.checkpoint), max_seq_length=task.length, dtype=torch.bfloat16,
-        load_in_4bit=task.precision == "nf4", local_files_only=True,
-    )  # fmt: skip
+    made = _hugging_face(task)
+    with tempfile.TemporaryDirectory() as folder, _loading(made):
+        write_config(made, Path(folder), task.tokenizer)
+        model, _ = FastLanguageModel.from_pretrained(
+            folder, max_seq_length=task.length, dtype=torch.bfloat16,
+            load_in_4bit=task.precision == "nf4", local_files_only=True,
+        )  # fmt: skip
     modes = {"none": False, "full": True, "unsloth": "unsloth"}
     model = FastLanguageModel.get_peft_model(
         model, r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout, bias="none",
@@ -141,14 +148,23 @@ SIDES: dict[str, Callable[[Task], Side]] = {
 
 
 def _hugging_face(task: Task) -> Any:
+    return build(task.shape, task.precision, task.device)
+
+
+@contextlib.contextmanager
+def _loading(model: Any) -> Iterator[None]:
+    """Whoever loads a causal LM in here gets `model`: a loader's own set-up without its files."""
     import transformers
 
-    extra = {} if task.precision == "nf4" else {"torch_dtype": torch.bfloat16}
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        str(task.checkpoint), device_map={"": task.device}, attn_implementation="sdpa",
-        local_files_only=True, **extra,
-    )  # fmt: skip
-    return model.requires_grad_(False)
+    real = transformers.AutoModelForCausalLM.__dict__.get("from_pretrained")
+    transformers.AutoModelForCausalLM.from_pretrained = lambda *_, **__: model  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if real is None:
+            del transformers.AutoModelForCausalLM.from_pretrained
+        else:
+            transformers.AutoModelForCausalLM.from_pretrained = real
 
 
 def _peer(model: Any, task: Task) -> Side:

@@ -40,6 +40,7 @@ class Work:
     longest: int  # tokens of the longest sequence
     checkpointing: bool
     cuda: bool
+    host: int | None = None  # bytes of host memory that may be pinned; None: any number
 
     @property
     def full(self) -> bool:

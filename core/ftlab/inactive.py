@@ -41,16 +41,10 @@ _CONTAINER = (("image", None), ("network", "auto"), ("shm_size", "1GiB"), ("memo
 INACTIVE: tuple[Inactive, ...] = (
     Inactive(
         "adapter-settings-without-adapter",
-        _of(
-            "adapter",
-            "r",
-            "lora_alpha",
-            "lora_dropout",
-            "target_modules",
-            "bias",
-            "use_rslora",
-            "use_dora",
-            "modules_to_save",
+        (
+            *_of("adapter", "r", "lora_alpha", "lora_dropout", "target_modules", "bias"),
+            *_of("adapter", "use_rslora", "use_dora", "modules_to_save"),
+            "optim.loraplus_lr_ratio",
         ),
         ("adapter.kind",),
         lambda c: c.adapter.kind == "none",

@@ -232,6 +232,13 @@ class OptimSection:
         minimum=0,
         maximum=1,
     )
+    loraplus_lr_ratio: float = setting(
+        1.0,
+        "LoRA+: how many times the learning rate the B matrices of LoRA get; 1 is plain LoRA.",
+        raising="Raise it to learn faster at a large hidden size; 16 is LoRA+'s own, with a lower "
+        "optim.learning_rate.",
+        minimum=1,
+    )
     max_grad_norm: float = setting(
         1.0,
         "Gradients longer than this are scaled down to it; 0 turns clipping off.",

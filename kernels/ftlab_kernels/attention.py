@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftlab_kernels import attention_library, dispatch
+from ftlab_kernels import attention_cpu, attention_library, dispatch
 from ftlab_kernels.attention_backward import attention_backward
 from ftlab_kernels.attention_config import MAX_HEAD_DIM
 from ftlab_kernels.attention_forward import attention_forward
@@ -70,6 +70,8 @@ def _operators(
         "library": (attention_library.library_forward, attention_backward),
         "reference": (_reference_forward, _reference_backward),
     }[choice.name]
+    if choice.name == "reference" and attention_cpu.takes(plan, dtype, window, softcap):
+        forward, backward = attention_cpu.cpu_forward, attention_cpu.cpu_backward
     return Operators(choice.name, choice.reason, forward, backward)
 
 

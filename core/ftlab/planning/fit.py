@@ -11,7 +11,7 @@ from ftlab.estimate import Work
 from ftlab.facts import Gpu
 from ftlab.planning.draft import Draft
 from ftlab.planning.length import longest_length, sequences_per_row
-from ftlab.planning.scheduling import decide_schedule, step_memory
+from ftlab.planning.scheduling import decide_schedule, pinnable, step_memory
 from ftlab.planning.words import size
 
 TOKENS_CAP = {True: 16384, False: 2048}  # micro_batch_size auto, on a GPU and on the CPU
@@ -131,6 +131,7 @@ def _work(
         longest=longest,
         checkpointing=checkpointing,
         cuda=gpu is not None,
+        host=pinnable(draft.facts.machine),
     )
 
 

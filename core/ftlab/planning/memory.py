@@ -55,7 +55,9 @@ def fastest(work: Work, budget: int, speeds: Speeds | None = None) -> Chosen | N
     for count in range(len(items) + 1):
         for away in itertools.combinations(items, count):
             found = model.fill(away, budget)
-            if found is not None and (best is None or _rank(found) < _rank(best)):
+            if found is None or not _pins(work, found):
+                continue
+            if best is None or _rank(found) < _rank(best):
                 best = found
     return best
 
@@ -74,7 +76,13 @@ def least(work: Work) -> Chosen:
         for count in range(len(items) + 1)
         for away in itertools.combinations(items, count)
     ]
-    return min(tried, key=lambda chosen: (chosen.peak, chosen.seconds))
+    allowed = [chosen for chosen in tried if _pins(work, chosen)]
+    return min(allowed, key=lambda chosen: (chosen.peak, chosen.seconds))
+
+
+def _pins(work: Work, chosen: Chosen) -> bool:
+    """Whether the host has room for what is offloaded; nothing offloaded always fits."""
+    return work.host is None or chosen.host <= work.host
 
 
 def _rank(chosen: Chosen) -> tuple[float, int, int]:

@@ -174,11 +174,12 @@ def _method(plan: Plan) -> Iterator[tuple[str, str]]:
     yield method.kind, text
     warmup = f"{optim.warmup:g} steps" if optim.warmup >= 1 else f"{100 * optim.warmup:g} %"
     clipping = f"clipped at {optim.max_grad_norm:g}" if optim.max_grad_norm else "not clipped"
+    ratio = f", LoRA+ ratio {optim.loraplus_lr_ratio:g}" if optim.loraplus_lr_ratio != 1 else ""
     yield (
         "optimizer",
         (
-            f"{optim.name}, learning rate {optim.learning_rate:g} ({optim.schedule}, warm-up "
-            f"{warmup}), weight decay {optim.weight_decay:g}, gradients {clipping}"
+            f"{optim.name}, learning rate {optim.learning_rate:g}{ratio} ({optim.schedule}, "
+            f"warm-up {warmup}), weight decay {optim.weight_decay:g}, gradients {clipping}"
         ),
     )
     yield "seed", str(train.seed)

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from ftlab import estimate
 from ftlab.estimate import CUDA_CONTEXT, Work
+from ftlab.facts import Machine
 from ftlab.planning import memory
 from ftlab.planning.draft import Draft
 from ftlab.planning.memory import Chosen
 from ftlab.planning.schedule import KEEP_ALL, to_text, uniform
 from ftlab.planning.words import size
+
+
+def pinnable(machine: Machine) -> int:
+    """Bytes of host memory that a run may pin: pinned pages cannot be swapped, so half of it."""
+    return machine.memory_free_bytes // 2
 
 
 def step_memory(work: Work, budget: int | None) -> dict[str, int]:

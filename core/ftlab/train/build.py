@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
+
 from ftlab import manifest
 from ftlab.control import Inbox
 from ftlab.data.batches import BatchIndex
@@ -23,20 +25,28 @@ from ftlab.models.dtypes import as_dtype
 from ftlab.models.engine import Decoder
 from ftlab.models.load import Loaded, load_model
 from ftlab.plan import Plan
-from ftlab.planning.schedule import from_text
+from ftlab.planning.schedule import from_text, to_text
+from ftlab.planning.words import size
 from ftlab.run import Run
 from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
 from ftlab.train.hooks import Evaluator, Recorder, Requests, Saver
 from ftlab.train.indexes import evaluation_batches, training_batches
 from ftlab.train.loop import Hook, NonFinite, fit
-from ftlab.train.memory import clear_memory_errors, peak_bytes, rehearse
+from ftlab.train.memory import (
+    OutOfMemory,
+    clear_memory_errors,
+    largest_micro_batch,
+    peak_bytes,
+    rehearse,
+)
 from ftlab.train.numerics import LossScaler, make_deterministic
 from ftlab.train.objectives import Objective
 from ftlab.train.objectives.dpo import Dpo, Reference, adapter_off
 from ftlab.train.objectives.reference import precomputed
 from ftlab.train.objectives.sft import Sft
 from ftlab.train.optimizers import optimizer
+from ftlab.train.replan import smaller
 from ftlab.train.schedules import schedule
 from ftlab.train.signals import StopSignal
 from ftlab.train.state import TrainState
@@ -86,7 +96,7 @@ def train(desk: Desk, *, resume: bool) -> None:
         ConfigError: the run was begun before, or its checkpoint belongs to another plan.
         FtlabError: loss or gradients are not finite, or every checkpoint is damaged.
     """
-    with clear_memory_errors(desk.plan), _naming_checkpoint(desk.run):
+    with _naming_checkpoint(desk.run), clear_memory_errors(desk.plan):
         _train(desk, resume)
 
 
@@ -98,7 +108,7 @@ def _train(desk: Desk, resume: bool) -> None:
     if found is not None:
         work.state.restore(found)
         start = found.step
-    rehearse(work.model, work.objective, work.batches)
+    _rehearse(desk, work)
     manifest.begin(run)
     with Ledger.open(run.ledger_path, start) as ledger, EventWriter(run.samples_path) as samples:
         if ledger.last_step != start:
@@ -111,15 +121,50 @@ def _train(desk: Desk, resume: bool) -> None:
     )
 
 
+def _rehearse(desk: Desk, work: Work) -> None:
+    """Find out before the first step whether it fits; plan the memory once more if it does not."""
+    fault = _attempt(work)
+    if fault is None:
+        return
+    step, micro = largest_micro_batch(work.batches)
+    batch = work.batches.step(step).micro[micro]
+    longest = int((batch.cu_seqlens[1:] - batch.cu_seqlens[:-1]).max())
+    chosen = smaller(desk.plan, work.model, len(batch.input_ids), longest)
+    if chosen is None:
+        raise torch.cuda.OutOfMemoryError(fault)
+    work.model.schedule = chosen.schedule
+    desk.warn(
+        f"the largest micro-batch ran out of memory ({fault}); the memory schedule is now "
+        f"{to_text(chosen.schedule)}, which gives the same bits with a predicted peak of "
+        f"{size(chosen.peak)}"
+    )
+    rehearse(work.model, work.objective, work.batches)
+
+
+def _attempt(work: Work) -> str | None:
+    """Rehearse; what ran out of memory, in one line. The tensors of the attempt are gone then."""
+    try:
+        rehearse(work.model, work.objective, work.batches)
+    except torch.cuda.OutOfMemoryError as error:
+        fault = (str(error).splitlines() or ["no reason given"])[0]
+    else:
+        return None
+    for parameter in work.model.trainable().values():
+        parameter.grad = None
+    if work.model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return fault
+
+
 @contextlib.contextmanager
 def _naming_checkpoint(run: Run) -> Iterator[None]:
-    """Say with a NaN what is left: the last checkpoint from before it."""
+    """Say with a NaN, or with too little memory, what is left: the last checkpoint before it."""
     try:
         yield
-    except NonFinite as error:
+    except (NonFinite, OutOfMemory) as error:
         found, _ = checkpoint.newest(run.checkpoints_dir)
         kept = f"the last checkpoint is {found.path.name}" if found else "there is no checkpoint"
-        raise NonFinite(f"{error}; {kept}") from error
+        raise type(error)(f"{error}; {kept}") from error
 
 
 def _find_checkpoint(desk: Desk, resume: bool) -> checkpoint.Checkpoint | None:
@@ -217,7 +262,12 @@ def _state(plan: Plan, model: Decoder, batches: BatchIndex) -> TrainState:
     return TrainState(
         model=model.model,
         parameters=parameters,
-        optimizer=optimizer(optim.name, parameters, weight_decay=optim.weight_decay),
+        optimizer=optimizer(
+            optim.name,
+            parameters,
+            weight_decay=optim.weight_decay,
+            lr_ratio=optim.loraplus_lr_ratio,
+        ),
         scaler=LossScaler() if plan.decided("loss_scaling") else None,
         identity={"plan": plan.hash, "batches": batches.sha256},
     )

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ftlab.train.objectives import Objective
 
 
+class OutOfMemory(EnvironmentUnfit):
+    """The device has too little memory for a step."""
+
+
 def peak_bytes(device: torch.device) -> int:
     """Most bytes that were in use at once: on the GPU, or by this process on the CPU."""
     if device.type == "cuda":
@@ -32,14 +36,14 @@ def clear_memory_errors(plan: Plan) -> Iterator[None]:
     """Turn running out of memory into one error that says what to change.
 
     Raises:
-        EnvironmentUnfit: in place of CUDA's and the CPU allocator's own errors.
+        OutOfMemory: in place of CUDA's and the CPU allocator's own errors.
     """
     try:
         yield
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_memory_error(error):
             raise
-        raise EnvironmentUnfit(
+        raise OutOfMemory(
             f"out of memory on {plan.decided('device')}: {str(error).splitlines()[0]} "
             f"Change one of: {'; '.join(_advice(plan))}"
         ) from error

@@ -42,3 +42,16 @@ def test_keeping_everything_needs_most_and_none_the_least() -> None:
 def test_the_cpu_keeps_its_formula() -> None:
     on_cpu = dataclasses.replace(work(), cuda=False)
     assert step_memory(on_cpu, 9 * GIB) == estimate.memory(on_cpu)
+
+
+def test_no_more_is_pinned_than_the_host_can_spare() -> None:
+    again = dataclasses.replace(work(), checkpointing=True)
+    free = schedule_of(again, 9 * GIB)
+    assert free is not None
+    assert free.host > 0
+    bound = schedule_of(dataclasses.replace(again, host=free.host // 2), 9 * GIB)
+    assert bound is not None
+    assert bound.host <= free.host // 2
+    none = schedule_of(dataclasses.replace(again, host=0), None)
+    assert none is not None
+    assert none.host == 0

@@ -16,6 +16,7 @@ import torch
 
 from ftlab import events, ledger
 from ftlab.plan import Plan
+from ftlab.planning.types import Decision
 from ftlab.run import Run
 from ftlab.train import build
 from ftlab.train.numerics import LossScaler
@@ -283,3 +284,68 @@ def test_estimated_steps_that_turn_out_otherwise_are_said(
     said = [e["message"] for e in events.read(run.events_path)[0] if e["kind"] == "warning"]
     assert said == ["8 steps instead of the 99 that were estimated"]
     assert run.status().steps == STEPS
+
+
+def _chosen(plan: Plan) -> Plan:
+    """The plan as if its checkpointing had been chosen for the person."""
+    decision = Decision(plan.config.memory.checkpointing, "it fits")
+    return dataclasses.replace(plan, decisions={**plan.decisions, "memory.checkpointing": decision})
+
+
+def _too_large(monkeypatch: pytest.MonkeyPatch, times: int) -> list[Any]:
+    """The first `times` rehearsals run out of memory; the schedules that they saw."""
+    seen: list[Any] = []
+
+    def rehearse(model: Any, *_: Any) -> None:
+        seen.append(model.schedule)
+        if len(seen) <= times:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(build, "rehearse", rehearse)
+    return seen
+
+
+def test_out_of_memory_is_planned_once_more_with_the_same_bits(
+    plan_of: Callable[..., Plan], train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _chosen(plan_of("sft", max_steps=2))
+    straight, _ = train_run(plan)
+    seen = _too_large(monkeypatch, 1)
+    run, code = train_run(plan)
+    assert code == 0
+    assert len(seen) == 2
+    assert seen[1] != seen[0]
+    assert fingerprint(run) == fingerprint(straight)
+    text = run.events_path.read_text()
+    assert "ran out of memory (CUDA out of memory. Tried to allocate 2 GiB.)" in text
+
+
+def test_out_of_memory_twice_says_what_to_change(
+    plan_of: Callable[..., Plan], train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _too_large(monkeypatch, 2)
+    run, code = train_run(_chosen(plan_of("sft", max_steps=2)))
+    assert (code, len(seen)) == (3, 2)
+    text = run.events_path.read_text()
+    assert "train.micro_batch_size: 1" in text
+    assert "there is no checkpoint" in text
+
+
+def test_out_of_memory_later_names_the_checkpoint(
+    plan_of: Callable[..., Plan], train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = build.Sft.loss, []
+
+    def loss(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 7:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return real(*arguments)
+
+    monkeypatch.setattr(build.Sft, "loss", loss)
+    plan = plan_of("sft", max_steps=6, save_every=1, held_out=False)
+    run, code = train_run(plan)
+    assert code == 3
+    assert "the last checkpoint is step-0000000" in run.events_path.read_text()
+    monkeypatch.undo()
+    assert train_run(run, resume=True)[1] == 0

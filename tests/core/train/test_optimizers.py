@@ -122,3 +122,49 @@ def test_on_a_gpu_state_comes_back_exact(name: str, tmp_path: Path) -> None:
         step(second, resumed, i)
     for key, parameter in straight.items():
         assert torch.equal(parameter, resumed[key]), key
+
+
+LORA = {"m.q.lora_A.default.weight": (3, 8), "m.q.lora_B.default.weight": (8, 3), "n.weight": (8,)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loraplus_moves_b_by_its_ratio(name: str) -> None:
+    """AdamW's first step has the length of the learning rate in every element."""
+    parameters = {n: Parameter(torch.ones(shape)) for n, shape in LORA.items()}
+    optimizer = optimizers.optimizer(name, parameters, lr_ratio=16.0)
+    for parameter in parameters.values():
+        parameter.grad = torch.full_like(parameter, 0.5)
+    set_learning_rate(optimizer, 1e-3)
+    optimizer.step()
+    moved = {n: float((1 - p.detach()).mean()) for n, p in parameters.items()}
+    assert moved == pytest.approx({n: 16e-3 if "lora_B" in n else 1e-3 for n in LORA}, rel=1e-3)
+
+
+def test_loraplus_groups_are_peft_s() -> None:
+    from peft.optimizers import create_loraplus_optimizer
+
+    holder = torch.nn.Module()
+    for layer in "qv":
+        inner = torch.nn.Module()
+        for part, shape in (("lora_A", (3, 8)), ("lora_B", (8, 3))):
+            linear = torch.nn.Module()
+            linear.weight = Parameter(torch.zeros(shape))
+            inner.add_module(part, torch.nn.ModuleDict({"default": linear}))
+        holder.add_module(layer, inner)
+    theirs = create_loraplus_optimizer(holder, torch.optim.AdamW, lr=1e-4, loraplus_lr_ratio=16)
+    named = dict(holder.named_parameters())
+    ours = optimizers.optimizer("adamw", named, lr_ratio=16.0)
+    set_learning_rate(ours, 1e-4)
+
+    def rates(optimizer: torch.optim.Optimizer) -> dict[int, float]:
+        return {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+    assert rates(ours) == pytest.approx(rates(theirs))
+    assert len(rates(ours)) == 4
+
+
+def test_plain_lora_has_the_groups_it_always_had() -> None:
+    parameters = {n: Parameter(torch.zeros(shape)) for n, shape in LORA.items()}
+    groups = optimizers.parameter_groups(parameters, 0.1)
+    assert [len(group["params"]) for group in groups] == [2, 1]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]

@@ -109,7 +109,7 @@ class Layer:
 
 
 def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype, folds: bool) -> Layer:
-    """A block's parameters in groups; `adapter` False takes the base model's, `folds` as in stack."""
+    """A block's parameters in groups; `adapter` False takes the base model's. `folds`: `stack`."""
     spec = block.spec
     names: list[tuple[str, ...]] = [
         ("qkv_proj",) if spec.fused_qkv else ("q_proj", "k_proj", "v_proj"),

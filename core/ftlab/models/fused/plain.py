@@ -148,12 +148,14 @@ def swiglu_backward(
 ) -> tuple[Tensor, Tensor]:
     """d_gate, d_up and once more y; outputs may lie over inputs."""
     g, u, dy = (x.to(_wide(x)) for x in (gate, up, grad))
-    silu = F.silu(g)
-    d_g = _ATEN.silu_backward(dy * u, g)
-    d_u = dy * silu
+    silu, held = F.silu(g), dy * u
+    if g is gate:  # nothing to round: the result may lie over what it is made of
+        _ATEN.silu_backward.grad_input(held, g, grad_input=d_gate)
+    else:
+        d_gate.copy_(_ATEN.silu_backward(held, g))
+    torch.mul(dy, silu, out=held)
     torch.mul(silu.to(gate.dtype), up, out=y)
-    d_gate.copy_(d_g)
-    d_up.copy_(d_u)
+    d_up.copy_(held)
     return d_gate, d_up
 
 

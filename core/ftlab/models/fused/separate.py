@@ -91,10 +91,8 @@ class SeparateGroup:
                 continue
             lora, slope, b = part.lora, self._slope(part, grad), part.lora.b.to(dy.dtype)
             dropped = part.dropped(x, shared)
-            if slopes:
-                through = shared.slopes.pop(part.site)
-            else:
-                through = self._through(shared, part, grad)
+            known = shared.slopes.pop(part.site) if slopes else None
+            through = self._through(shared, part, grad) if known is None else known
             gradients.add(lora.a, wide_product(through.t(), dropped))
             d_b = wide_product(slope.t(), low[:, part.ranks])
             gradients.add(lora.b, d_b.mul_(lora.scaling))
