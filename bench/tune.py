@@ -5,6 +5,7 @@
 
 With --write the best candidate of each measured class goes into the operator's table under this
 GPU's compute capability. Nothing is timed at run time: the tables in the repository decide.
+Exit codes: 0 done, 1 a class for which no candidate ran, 2 a wrong argument, 3 no CUDA device.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import importlib
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,43 +102,59 @@ def swiglu() -> Iterator[Case]:
 OPS = {"rms_norm": rms_norm, "swiglu": swiglu}
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("ops", nargs="*", choices=[*OPS, []], help="default: all")
+    parser.add_argument("ops", nargs="*", metavar="OP", help=f"of: {', '.join(OPS)}; default: all")
     parser.add_argument("--write", action="store_true", help="into the packaged tables")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    unknown = [op for op in args.ops if op not in OPS]
+    if unknown:
+        parser.error(f"no candidates for {', '.join(unknown)}; there are {', '.join(OPS)}")
     if not torch.cuda.is_available():
         print("tuning needs a CUDA device; there is none", file=sys.stderr)
         return 3
+    missed = 0
     for op in args.ops or OPS:
         for case in OPS[op]():
-            best, milliseconds = fastest(case)
+            found = fastest(case)
+            if found is None:
+                missed += 1
+                print(f"{case.op} {case.shape_class}: no candidate ran", file=sys.stderr)
+                continue
+            milliseconds, best = found
             print(f"{case.op:<12} {case.shape_class:<16} {milliseconds * 1e3:8.1f} us  {best}")
             if args.write:
                 write(case, best)
-    return 0
+    return 1 if missed else 0
 
 
-def fastest(case: Case) -> tuple[tuning.Config, float]:
-    """The candidate with the least median; candidates that do not compile are passed over."""
-    timed = importlib.import_module("timing")._timed
+def fastest(case: Case) -> tuple[float, tuning.Config] | None:
+    """Least median in ms and its candidate; candidates that do not compile are passed over."""
     copies = [case.make() for _ in range(3)]
     found: list[tuple[float, int]] = []
     for index, candidate in enumerate(case.candidates):
         with tuning.override(case.op, candidate):
             try:
-                case.call(*copies[0])
-                torch.cuda.synchronize()
+                found.append((measure(case.call, copies), index))
             except Exception as error:
                 print(f"{candidate}: {type(error).__name__}", file=sys.stderr)
-                continue
-            times = [timed([(case.call, copies[turn % 3])])[0] for turn in range(TURNS)]
-            found.append((statistics.median(times), index))
+    if not found:
+        return None
     milliseconds, index = min(found)
-    return case.candidates[index], milliseconds
+    return milliseconds, case.candidates[index]
+
+
+def measure(call: Callable[..., Any], copies: Sequence[tuple[Tensor, ...]]) -> float:
+    """Median of TURNS calls in ms, after one that compiles."""
+    timed = importlib.import_module("timing")._timed
+    call(*copies[0])
+    torch.cuda.synchronize()
+    return statistics.median(
+        timed([(call, copies[turn % len(copies)])])[0] for turn in range(TURNS)
+    )
 
 
 def write(case: Case, best: tuning.Config) -> None:

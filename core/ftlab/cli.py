@@ -27,6 +27,7 @@ COMMANDS = {
     "tail": "print the events of a run, and follow them",
     "reproduce": "run a finished run again and say whether it gives the same bits",
     "compare": "say what differs between runs, and where it began",
+    "export": "give what a run made as adapter, merged model or for Ollama",
     "containers": "list containers that are left over, and remove them",
     "init": "print a commented config to start from",
     "schema": "print the JSON Schema of a config, or its settings as a page",

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from ftlab.models.spec import DecoderSpec
 from ftlab.schema import AdapterSection
+from ftlab_kernels.head_chunk import REFERENCE_TOKENS, buffer_shape
 
 GIB = 1 << 30
 MIB = 1 << 20
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-HEAD_CHUNK = 256  # tokens whose logits exist at once: ftlab_kernels.reference.linear_cross_entropy
 QUERY_BLOCK = 256  # queries whose scores exist at once: ftlab_kernels.reference.block_attention
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, a byte per 64, an fp32 per 64 x 256
 ADAMW_BYTES = {"adamw": 8.0, "adamw_8bit": 2 * (1 + 4 / 256)}  # two moments per trained weight
@@ -199,19 +199,21 @@ def _own_attention(work: Work) -> bool:
 
 
 def _logits(work: Work) -> int:
-    """One chunk of logits with its gradient, the head in the compute dtype, and dW if trained."""
+    """One chunk of logits with its gradient, the head in the compute dtype, and dW if trained.
+
+    The kernel puts the gradient in the logits' place; the reference holds both in fp32.
+    """
     spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
-    chunk = min(HEAD_CHUNK, work.tokens)
+    if work.cuda:
+        rows, stride = buffer_shape(work.tokens, spec.vocab_size, b)
+        chunk = rows * stride * b
+    else:
+        chunk = min(REFERENCE_TOKENS, work.tokens) * spec.vocab_size * (2 * 4 + b)
     head = spec.vocab_size * spec.hidden_size
     held = "fp32" if work.full else work.precision
     cast = 0 if held in ("nf4", "int8", work.compute_dtype) else head * b
     trained = work.full or {"lm_head", "embed_tokens"} & set(work.adapter.modules_to_save)
-    return (
-        chunk * spec.vocab_size * (2 * 4 + b)
-        + work.tokens * spec.hidden_size * 2 * b
-        + cast
-        + (4 * head if trained else 0)
-    )
+    return chunk + work.tokens * spec.hidden_size * 2 * b + cast + (4 * head if trained else 0)
 
 
 def _context(work: Work, own: dict[str, int]) -> int:

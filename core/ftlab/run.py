@@ -139,7 +139,7 @@ class Run:
 
     @property
     def export_dir(self) -> Path:
-        """What the run made: export/adapter."""
+        """What the run made: export/adapter, and export/merged when it was asked for."""
         return self.path / "export"
 
     @property

@@ -7,13 +7,10 @@ crashed), 2 usage, 3 at least one failure, 4 warnings only.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from ftlab_doctor import __version__, redact, registry, render, snapshot, stack
@@ -31,6 +28,10 @@ exit codes: 0 well, 1 the doctor failed, 2 usage, 3 at least one failure, 4 warn
 
 class Usage(Exception):
     """The command line is wrong."""
+
+
+class Unable(Exception):
+    """The doctor cannot look at what it was asked to look at."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Usage, snapshot.BadSnapshot) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except Unable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BROKEN
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -135,6 +139,8 @@ def _main(args: argparse.Namespace) -> int:
         return OK
     for name in args.check:
         if name not in checks:
+            import difflib
+
             near = difflib.get_close_matches(name, checks, 1, 0.4)
             raise Usage(
                 f"no check is called {name!r}"
@@ -151,21 +157,28 @@ def _main(args: argparse.Namespace) -> int:
 
 def _facts(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot to judge, redacted unless that was refused: so live and --host cannot differ."""
+    if args.config and not os.path.isfile(args.config):
+        raise Usage(f"--for {args.config}: there is no such file")
     if args.host:
-        if args.deep or args.in_container or args.config:
-            raise Usage(
-                "--host judges a file: --deep, --for and --in-container need the machine itself"
-            )
+        if args.deep or args.in_container:
+            raise Usage("--host judges a file: --deep and --in-container need the machine itself")
         try:
-            text = sys.stdin.read() if args.host == "-" else Path(args.host).read_text("utf-8")
+            text = sys.stdin.read() if args.host == "-" else _read(args.host)
         except (OSError, UnicodeDecodeError) as error:
             raise Usage(f"{args.host} cannot be read: {error}") from error
         facts = snapshot.read(text)
+        if args.config:
+            from ftlab_doctor.collect import config
+
+            config.collect(facts, args.config, elsewhere=True)
         return facts if args.no_redact else redact.snapshot(facts)
-    if args.config and not Path(args.config).is_file():
-        raise Usage(f"--for {args.config}: there is no such file")
     facts = _inside(args.in_container) if args.in_container else _here(args)
     return facts if args.no_redact else redact.snapshot(facts)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _here(args: argparse.Namespace) -> dict[str, Any]:
@@ -196,7 +209,7 @@ def _inside(image: str) -> dict[str, Any]:
 
         known = explain.explain(str(error))
         hint = f"\n  {known[0].cause}\n  → {known[0].fix}" if known else ""
-        raise Usage(f"the container could not be asked: {error}{hint}") from error
+        raise Unable(f"the container could not be asked: {error}{hint}") from error
     inner, outer = facts.get("identity") or {}, system.identity()
     for name in ("users", "hosts"):
         inner[name] = [*inner.get(name, []), *outer[name]]
@@ -213,7 +226,8 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
         if args.report == "-":
             sys.stdout.write(text)
             return code
-        Path(args.report).write_text(text, "utf-8")
+        with open(args.report, "w", encoding="utf-8") as file:
+            file.write(text)
         print(
             f"written: {args.report}" + ("" if args.no_redact else f" (removed: {_removed(host)})"),
             file=sys.stderr,
@@ -227,6 +241,10 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
         print(json.dumps(as_json(host, findings, code), indent=1, ensure_ascii=False))
     elif not args.report:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        import shutil
+
+        from ftlab_doctor.checks.configured import verdict
+
         width = min(shutil.get_terminal_size((88, 24)).columns, 100)
         print(
             render.human(
@@ -236,6 +254,7 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
                 colour=colour,
                 verbose=args.verbose,
                 here=here,
+                answer=verdict(host, findings),
             )
         )
     return code

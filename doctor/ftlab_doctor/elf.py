@@ -36,6 +36,7 @@ class Elf:
             raise NotElf(path)
         try:
             self._dynamic()
+            self.gnu = self._gnu()
         except (struct.error, IndexError) as error:
             self.data.close()
             raise NotElf(f"{path}: damaged: {error}") from error
@@ -115,17 +116,25 @@ class Elf:
             if section == 0 and info >> 4 == 1:
                 yield self._string(name)
 
-    def defines(self, name: str) -> bool:
-        """Whether the library defines a symbol, by its GNU hash table."""
+    def _gnu(self) -> tuple[int, ...] | None:
+        """Where the GNU hash table and the symbols lie, and the table's header."""
         base, table = self._table(GNU_HASH), self._table(SYMTAB)
         if base is None or table is None:
+            return None
+        return base, table, *self._unpack("<IIII", base)
+
+    def defines(self, name: str, code: int | None = None) -> bool:
+        """Whether the library defines a symbol, by its GNU hash table; `code` is gnu_hash(name)."""
+        if self.gnu is None:
             return True  # an old hash table: not read, so nothing is claimed
-        buckets, offset, bloom, _ = self._unpack("<IIII", base)
+        base, table, buckets, offset, bloom, shift = self.gnu
         if not buckets:
             return False
-        code = 5381
-        for byte in name.encode():
-            code = (code * 33 + byte) & 0xFFFFFFFF
+        code = gnu_hash(name) if code is None else code
+        if bloom:  # two bits say "certainly not" for nearly all that is not there
+            word = self._unpack("<Q", base + 16 + 8 * (code // 64 % bloom))[0]
+            if not word >> code % 64 & word >> (code >> shift) % 64 & 1:
+                return False
         bucket_at = base + 16 + bloom * 8
         index = self._unpack("<I", bucket_at + 4 * (code % buckets))[0]
         if index < offset:
@@ -173,6 +182,14 @@ class Elf:
                 found.update(_fatbin(file.fileno(), position + header, stop))
                 position = (stop + 7) & ~7
         return sorted(found, key=lambda name: (int(name.split("_")[1]), name))
+
+
+def gnu_hash(name: str) -> int:
+    """The hash that DT_GNU_HASH tables use."""
+    code = 5381
+    for byte in name.encode():
+        code = code * 33 + byte & 0xFFFFFFFF
+    return code
 
 
 def _fatbin(descriptor: int, position: int, stop: int) -> Iterator[str]:

@@ -7,15 +7,13 @@ missing. Readers answer None for both, and `looked(path)` tells them apart.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftlab_doctor.markers import normal
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """What a command said. `rc` is None if it could not be run or did not end."""
 
     rc: int | None
@@ -28,8 +26,7 @@ class Command:
         return f"{self.out}\n{self.err}".strip()
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of /proc/mounts."""
 
     device: str

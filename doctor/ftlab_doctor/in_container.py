@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ class NoContainer(RuntimeError):
 
 
 def arguments(engine: str, image: str, gpus: bool) -> list[str]:
-    """The command: our source is mounted read-only, nothing of the image is changed."""
+    """The command: our source is mounted read-only, nothing of the image is changed or fetched."""
     argv = [
         engine,
         "run",
         "--rm",
+        "--pull",
+        "never",
         "--network",
         "none",
         "-v",
@@ -38,6 +41,21 @@ def arguments(engine: str, image: str, gpus: bool) -> list[str]:
     return [*argv, "--entrypoint", "sh", image, "-c", inner]
 
 
+def _advice(engine: str, image: str, words: str) -> str:
+    """What to do about the words of an engine that are about this image."""
+    if re.search(
+        r"no such image|image not known|not present locally|unable to find image",
+        words,
+        re.IGNORECASE,
+    ):
+        return f"\n  the image is not on this machine: {engine} pull {image}"
+    if re.search(
+        r"unrecognized|unknown flag|unexpected keyword|SyntaxError|No module named", words
+    ):
+        return "\n  the Python in the image must be 3.9 or newer, and the engine must see this machine's files"
+    return ""
+
+
 def collect(image: str, gpus: bool, seconds: float = 120.0) -> dict[str, Any]:
     """The snapshot from inside.
 
@@ -48,11 +66,16 @@ def collect(image: str, gpus: bool, seconds: float = 120.0) -> dict[str, Any]:
         (e for e in ("docker", "podman") if shutil.which(e)), ""
     )
     if not engine:
-        raise NoContainer("neither docker nor podman is on PATH")
+        raise NoContainer(
+            "neither docker nor podman is on PATH: install one, or name yours in FTLAB_CONTAINER_ENGINE"
+        )
     answer = run([*arguments(engine, image, gpus)], seconds, limit=4_000_000)
     words = (answer.get("err") or answer.get("error") or "").strip()
     if answer.get("rc") != 0:
-        raise NoContainer(words[-800:] or f"{engine} ended with {answer.get('rc')}")
+        raise NoContainer(
+            (words[-800:] or f"{engine} ended with {answer.get('rc')}")
+            + _advice(engine, image, words)
+        )
     try:
         return snapshot.read(json.dumps(json.loads(answer["out"])))
     except ValueError as error:

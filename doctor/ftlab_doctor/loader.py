@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ftlab_doctor.host import Host
 
@@ -21,8 +21,7 @@ DEFAULT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One library as the loader would take it."""
 
     name: str  # as it was asked for

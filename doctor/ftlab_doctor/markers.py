@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftlab_doctor.versions import key, satisfies
 
@@ -15,8 +15,7 @@ _TOKEN = re.compile(r"""\s*(\(|\)|and\b|or\b|not\s+in\b|in\b|[<>=!~]=?=?|'[^']*'
 Unread = ValueError
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(NamedTuple):
     """One line of Requires-Dist."""
 
     name: str  # normalised

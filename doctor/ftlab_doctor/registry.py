@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib
 import time
-import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 
 PARTS = (
-    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "torch_build", "extensions", "python_env",
-    "conflicts", "toolchain", "caches", "containers", "storage", "network", "configured",
+    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "needs", "torch_build", "extensions", "python_env",
+    "conflicts", "variables", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip
 Function = Callable[[Host], "Finding | Iterable[Finding]"]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """A pure function of the host, with the checks whose failure answers it already."""
 
     id: str
@@ -112,6 +110,8 @@ def _ask(item: Check, host: Host) -> list[Finding]:
         answer = item.function(host)
         answers = [answer] if isinstance(answer, Finding) else list(answer)
     except Exception as error:
+        import traceback
+
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
         answers = [
@@ -121,4 +121,4 @@ def _ask(item: Check, host: Host) -> list[Finding]:
         ]
     took = (time.perf_counter() - start) * 1000
     named = [answer.named(item.id, took / max(len(answers), 1), here) for answer in answers]
-    return [replace(f, title=f.title or item.asks) for f in named]
+    return [f._replace(title=f.title or item.asks) for f in named]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
@@ -68,8 +67,9 @@ def human(
     colour: bool = False,
     verbose: bool = False,
     here: str = "host",
+    answer: Finding | None = None,
 ) -> str:
-    """The whole text."""
+    """The whole text; `answer` is that to --for."""
     style = Style(colour)
     lines = [style("ftdoctor", "1") + "  " + style(head, "2"), ""]
     bad = ranked(f for f in findings if f.status in ("fail", "crash", "warn"))
@@ -80,6 +80,9 @@ def human(
             said = finding.observed if finding.status == "ok" else finding.title
             lines.append(f"{style.mark(finding.status)} {finding.id:<28} {style(said, '2')}")
         lines.append("")
+    if answer is not None:
+        code = MARKS[answer.status][1]
+        lines += [f"{style.mark(answer.status)} {style(answer.title, code)}", ""]
     lines.append(_count(findings, style))
     hints = []
     if bad and not verbose:
@@ -92,6 +95,8 @@ def human(
 
 
 def _one(finding: Finding, style: Style, width: int, with_fix: bool, here: str) -> list[str]:
+    import textwrap
+
     code = MARKS[finding.status][1]
     title = textwrap.wrap(finding.title, width - 2) or [""]
     lines = [

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ftlab_doctor.versions import satisfies
 
-FILE = Path(__file__).with_name("rules.json")
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rules.json")
 YEAR = 365
 Rule = dict[str, Any]
 
@@ -19,7 +19,8 @@ Rule = dict[str, Any]
 @lru_cache(maxsize=1)
 def tables() -> dict[str, list[Rule]]:
     """Every table of the file."""
-    content: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    with open(FILE, encoding="utf-8") as file:
+        content: dict[str, Any] = json.load(file)
     return {name: rows for name, rows in content.items() if isinstance(rows, list)}
 
 
@@ -59,6 +60,27 @@ def family(device: str) -> Rule | None:
         if int(rule["from"], 16) <= number <= int(rule["to"], 16):
             return rule
     return None
+
+
+def assembles(ptxas: str, cc: tuple[int, int]) -> bool | None:
+    """Whether a ptxas of that version knows a card; None if no rule tells.
+
+    A version between two rows knows at least what the older row has, less what the newer has not.
+    """
+    wanted = (int(ptxas.split(".")[0]), int([*ptxas.split("."), "0"][1]))
+    name, older, newer = f"sm_{cc[0]}{cc[1]}", None, None
+    for rule in tables()["ptxas"]:
+        number = tuple(map(int, rule["ptxas"].split(".")))
+        if number == wanted:
+            return name in rule["arch"]
+        older, newer = (rule, newer) if number < wanted else (older, newer or rule)
+    if older is None:
+        return None
+    known = name in older["arch"]
+    if newer is not None:
+        return known if (name in newer["arch"]) == known else None
+    least = min(int(arch.removeprefix("sm_")) for arch in older["arch"])
+    return True if known else False if cc[0] * 10 + cc[1] < least else None
 
 
 def aged(today: float | None = None, days: int = YEAR) -> list[tuple[str, str, str, str]]:

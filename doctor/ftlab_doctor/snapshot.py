@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-SCHEMA = Path(__file__).with_name("snapshot.schema.json")
+SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "snapshot.schema.json")
 FORMAT, VERSION = "ftdoctor-snapshot", 1
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float), "null": type(None),
@@ -21,7 +21,8 @@ class BadSnapshot(ValueError):
 @lru_cache(maxsize=1)
 def schema() -> dict[str, Any]:
     """The JSON Schema of the format."""
-    value: dict[str, Any] = json.loads(SCHEMA.read_text("utf-8"))
+    with open(SCHEMA, encoding="utf-8") as file:
+        value: dict[str, Any] = json.load(file)
     return value
 
 

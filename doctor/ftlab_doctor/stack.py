@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from ftlab_doctor import rules
@@ -11,15 +10,11 @@ from ftlab_doctor.host import Host
 from ftlab_doctor.versions import minor, release
 
 
-@dataclass(frozen=True)
 class Gpu:
     """One card (or visible device)."""
 
-    index: int
-    name: str
-    cc: tuple[int, int] | None
-    total: int
-    facts: dict[str, Any]
+    def __init__(self, index: int, name: str, cc: tuple[int, int] | None, total: int, facts: dict[str, Any]) -> None:  # fmt: skip
+        self.index, self.name, self.cc, self.total, self.facts = index, name, cc, total, facts
 
     @property
     def sm(self) -> str:

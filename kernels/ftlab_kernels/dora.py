@@ -4,8 +4,8 @@
     y = c z + bias;   with dropout  y = x W^T - d(x) W^T + c z + bias,   z = [d(x) | u] [W | s B]^T
     dm = sum_t dy z / n;   with dropout  dx = dy W + d'((c - 1) dy W) + ...
 
-Norms and sums in fp32. Liu et al. 2024, "DoRA". Library operators only: DoRA costs two more
-passes over y, and two more products where there is dropout.
+Norms and sums in fp32. Liu et al. 2024, "DoRA". Library products between element-wise passes:
+DoRA costs two more passes over y, and two more products where there is dropout.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ftlab_kernels.dropout import dropout
 from ftlab_kernels.lora_group import LoraGroup
-from ftlab_kernels.reference.dropout import dropout
 
 _ROWS = 1024  # features or tokens at a time: bounds the fp32 temporaries
 
@@ -47,10 +47,6 @@ def norm_and_ratio(group: LoraGroup, weight: Tensor) -> tuple[Tensor, Tensor]:
     return norm, ratio
 
 
-def _dropped(x: Tensor, group: LoraGroup, target: int, seeds: Tensor) -> Tensor:
-    return dropout(x, group.columns.drops[target], int(seeds[target]))
-
-
 def forward(
     wide: Tensor,
     weight: Tensor,
@@ -71,7 +67,7 @@ def forward(
         torch.mm(wide[:, :K], weight[:N, :K].t(), out=out)
         for target in range(len(group.linears)):
             part = group.part(target)
-            dropped = _dropped(wide[:, :K].contiguous(), group, target, seeds)
+            dropped = dropout(wide[:, :K], group.columns.drops[target], seeds[target])
             inner = dropped @ weight[part, :K].t()
             product[:, part] = torch.addmm(inner, wide[:, K:], weight[part, K:].t())
             out[:, part] += product[:, part] * scale[part] - inner
@@ -119,4 +115,4 @@ def unscaled(
             continue
         part = group.part(target)
         inner = (grad[:, part] * scale[part]) @ weight[part, :K]
-        dx += _dropped(inner, group, target, seeds)
+        dx += dropout(inner, group.columns.drops[target], seeds[target], out=inner)

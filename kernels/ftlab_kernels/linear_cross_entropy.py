@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ftlab_kernels.accumulate_product import accumulate_product
 from ftlab_kernels.dispatch import choose
+from ftlab_kernels.head_chunk import buffer_shape
 from ftlab_kernels.lora_layout import runs_here
 from ftlab_kernels.reference.linear_cross_entropy import IGNORED, Head
 from ftlab_kernels.reference.linear_cross_entropy import linear_cross_entropy as reference
 from ftlab_kernels.tuning import capability, lookup
 
-BUFFER_BYTES = 384 << 20  # of one chunk's logits: 1,536 tokens at V = 128,256
 FP16_GAIN = 2.0**14  # keeps small probabilities among fp16's normal numbers
 
 
@@ -89,16 +89,6 @@ def _rows_kernel(
             if SOFTCAP:
                 slope *= 1 - (z / softcap) * (z / softcap)
             tl.store(p_z + o_v, (slope * factor).to(p_z.dtype.element_ty), mask=m_v)
-
-
-def chunk_tokens(V: int, itemsize: int) -> int:
-    """Tokens whose logits exist at one time: at most 384 MiB of them, a multiple of 128."""
-    return max(128, BUFFER_BYTES // (V * itemsize) // 128 * 128)
-
-
-def buffer_shape(T: int, V: int, itemsize: int, chunk: int | None = None) -> tuple[int, int]:
-    """Rows and row stride of the logits' buffer; rows are aligned for matrix products."""
-    return min(T, chunk or chunk_tokens(V, itemsize)), -(-V // 64) * 64
 
 
 def _parts(
@@ -280,7 +270,7 @@ def linear_cross_entropy(
         logit_scale: multiplies the logits.
         label_smoothing: share of the target spread evenly over the vocabulary.
         z_loss: coefficient of lse^2 (Chowdhery et al. 2022, "PaLM").
-        chunk: tokens whose logits exist at one time; None takes `chunk_tokens`.
+        chunk: tokens whose logits exist at one time; None takes `head_chunk`'s.
     """
     settings: dict[str, Any] = {
         "softcap": softcap, "logit_scale": logit_scale,

@@ -1,6 +1,9 @@
-"""The gradients of LoRA from their parts: fp32 sums in a fixed order, set or accumulated.
+"""The gradients of LoRA from their parts: one launch for all targets, set or accumulated.
 
-out_g [+]= scale_g sum_s part[s, rows of g, columns of g]        for every target g
+    out_g [+]= scale_g sum_s part[s, first_g : first_g + rows_g, : columns_g]
+
+fp32, parts added from the first to the last, so that every bit repeats. Each value is read once
+from each of the S parts; the loads of several parts are under way together.
 """
 
 from collections.abc import Sequence
@@ -9,39 +12,52 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ftlab_kernels.lora_layout import padded, runs_here
+from ftlab_kernels.lora_layout import TARGETS, padded, runs_here
+
+BLOCK = 512  # values of a program: 16 bytes a thread and part
+UNROLL = 8  # parts that are loaded together
+
+
+@triton.jit
+def _sum_run(
+    p_part, p_out, first, rows, columns, scale, S, s_part, COLUMNS,
+    ACCUMULATE: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """BLOCK values of one gradient [rows, columns]; p_part [S, ROWS, COLUMNS]."""
+    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m = o < rows * columns
+    p_parts = p_part + (first + o // columns).to(tl.int64) * COLUMNS + o % columns
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    for s in range(0, S, UNROLL):
+        for i in tl.static_range(UNROLL):
+            total += tl.load(p_parts, mask=m & (s + i < S), other=0.0)
+            p_parts += s_part
+    total *= scale
+    if ACCUMULATE:
+        total += tl.load(p_out + o, mask=m, other=0.0)
+    tl.store(p_out + o, total, mask=m)
 
 
 @triton.jit
 def _sum_kernel(
-    p_part, p_out0, p_out1, p_out2, S, s_part, COLUMNS,
-    row0, row1, row2, rows0, rows1, rows2, columns0, columns1, columns2, scale0, scale1, scale2,
-    ACCUMULATE: tl.constexpr, TARGETS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    p_part, p_out0, p_out1, p_out2, S, s_part, COLUMNS, first0, first1, first2,
+    rows0, rows1, rows2, columns0, columns1, columns2, scale0, scale1, scale2,
+    ACCUMULATE: tl.constexpr, TARGETS: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A tile [BLOCK_M, BLOCK_N] of each target's gradient; part [S, ROWS, COLUMNS]."""
-    o_m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    o_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    i_c = tl.program_id(2)
+    """Axis 0: blocks of a gradient; axis 1: targets."""
+    i_c = tl.program_id(1)
     for i in tl.static_range(TARGETS):
         if i == 0:
-            p_out, row, rows, columns, scale = p_out0, row0, rows0, columns0, scale0
+            p_out, first, rows, columns, scale = p_out0, first0, rows0, columns0, scale0
         elif i == 1:
-            p_out, row, rows, columns, scale = p_out1, row1, rows1, columns1, scale1
+            p_out, first, rows, columns, scale = p_out1, first1, rows1, columns1, scale1
         else:
-            p_out, row, rows, columns, scale = p_out2, row2, rows2, columns2, scale2
-        # Programs of other targets have nothing to do here.
-        m_tile = ((o_m < rows)[:, None] & (o_n < columns)[None, :]) & (i_c == i)
-        total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-        p_parts = p_part + (row + o_m)[:, None] * COLUMNS + o_n[None, :]
-        for _ in range(S):
-            total += tl.load(p_parts, mask=m_tile, other=0.0)
-            p_parts += s_part
-        total *= scale
-        p_outs = p_out + o_m[:, None] * columns + o_n[None, :]
-        if ACCUMULATE:
-            total += tl.load(p_outs, mask=m_tile, other=0.0)
-        tl.store(p_outs, total, mask=m_tile)
+            p_out, first, rows, columns, scale = p_out2, first2, rows2, columns2, scale2
+        if i_c == i:
+            _sum_run(
+                p_part, p_out, first, rows, columns, scale, S, s_part, COLUMNS,
+                ACCUMULATE, UNROLL, BLOCK,
+            )  # fmt: skip
 
 
 def sum_parts(
@@ -68,14 +84,11 @@ def sum_parts(
             out.copy_(out + total if accumulate else total)
         return
     grads = [out for out, _, _ in wanted]
-    rows, cols = [g.shape[0] for g in grads], [g.shape[1] for g in grads]
-    block_n = min(128, triton.next_power_of_2(max(cols)))
-    block_m = 2048 // block_n
-    grid = (triton.cdiv(max(rows), block_m), triton.cdiv(max(cols), block_n), len(grads))
+    grid = (triton.cdiv(max(grad.numel() for grad in grads), BLOCK), len(grads))
     _sum_kernel[grid](
-        part, *grads, *[grads[0]] * (3 - len(grads)),
-        part.shape[0], part.stride(0), part.shape[2],
-        *padded([first for _, first, _ in wanted]), *padded(rows), *padded(cols),
+        part, *grads, *[grads[0]] * (TARGETS - len(grads)),
+        part.shape[0], part.stride(0), part.shape[2], *padded([first for _, first, _ in wanted]),
+        *padded([grad.shape[0] for grad in grads]), *padded([grad.shape[1] for grad in grads]),
         *padded([scale for _, _, scale in wanted], 0.0),
-        ACCUMULATE=accumulate, TARGETS=len(grads), BLOCK_M=block_m, BLOCK_N=block_n, num_warps=4,
+        ACCUMULATE=accumulate, TARGETS=len(grads), UNROLL=UNROLL, BLOCK=BLOCK, num_warps=4,
     )  # fmt: skip

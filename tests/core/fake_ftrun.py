@@ -43,7 +43,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     steps = int(os.environ.get("FAKE_STEPS", "50"))
     local.trainer_command = command
-    common.make_plan = lambda config, runs_dir: load("conftest").fake_plan(steps)
+    common.make_plan = lambda config, runs_dir, machine=None: load("conftest").fake_plan(steps)
     plans.render = lambda plan, *_, **__: f"the plan: {plan.steps} steps"
     return cli.main()
 

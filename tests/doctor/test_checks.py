@@ -83,7 +83,7 @@ def test_scoreboard(capsys: pytest.CaptureFixture[str]) -> None:
         )
     assert (found, alarms) == (len(CORPUS), 0)
     assert len(rows) >= 74
-    assert len(CORPUS) >= 160
+    assert len(CORPUS) >= 220
 
 
 def test_every_check_passes_somewhere_and_fails_somewhere() -> None:

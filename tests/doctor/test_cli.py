@@ -14,12 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _environment() -> dict[str, str]:
+    """Without coverage in the children: what is measured is the doctor."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    return kept | {"PYTHONPATH": str(ROOT / "doctor"), "PYTHONSAFEPATH": "1"}
+
+
 def _doctor(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "doctor"), "PYTHONSAFEPATH": "1"}
-    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
-        environment.pop(name, None)
     return subprocess.run(
-        [sys.executable, "-m", "ftlab_doctor", *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment
+        [sys.executable, "-m", "ftlab_doctor", *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False, env=_environment()
     )  # fmt: skip
 
 
@@ -64,26 +67,24 @@ def test_a_snapshot_says_the_same_as_the_machine() -> None:
     assert strip[0] == strip[1]
 
 
-def test_the_fast_part_is_fast_and_small() -> None:
-    """Wall or processor time, the best of several: a busy machine only ever makes it slower."""
+@pytest.mark.quiet
+def test_the_fast_part_is_fast_and_small(slowness: float, tmp_path: Path) -> None:
+    """Wall time of the best of five, compiled once as an installed package is; memory of the worst."""
     code = (
         "import resource, subprocess, sys, time\nstart = time.perf_counter()\n"
         "subprocess.run([sys.executable, '-m', 'ftlab_doctor', '--json'], stdout=subprocess.DEVNULL)\n"
-        "u = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(min(time.perf_counter() - start, u.ru_utime + u.ru_stime), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+        "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "doctor"), "PYTHONSAFEPATH": "1"}
+    environment = _environment() | {"PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = [
         subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
         ).stdout.split()
-        for _ in range(4)
-    ]
-    gpu = Path("/dev/nvidiactl").exists()
-    assert min(float(seconds) for seconds, _ in rows) < (1.5 if gpu else 0.5)
+        for _ in range(6)
+    ]  # fmt: skip
+    bar = 1.5 if Path("/dev/nvidiactl").exists() else 0.5
+    assert min(float(seconds) for seconds, _ in rows[1:]) < bar * slowness, rows
     assert max(float(megabytes) for _, megabytes in rows) < 60
 
 

@@ -13,6 +13,13 @@ LOGS = {
     "RuntimeError: Triton Error [CUDA]: no kernel image is available": "triton.ptxas",
     "Failed to initialize NVML: Driver/library version mismatch": "driver.mismatch",
     "ImportError: flash_attn_2_cuda.cpython-311.so: undefined symbol: _ZN3c105ErrorC2ENS_14SourceLocationE": "lib.symbols",
+    "OSError: libcudart.so.13: cannot open shared object file: No such file or directory": "lib.needs",
+    "KeyError: 'getpwuid(): uid not found: 1000'": "cache.user",
+    "RuntimeError: Unrecognized CachingAllocator option: max_split": "vars.allocator",
+    "ValueError: Fast download using 'hf_transfer' is enabled (HF_HUB_ENABLE_HF_TRANSFER=1)": "vars.transfer",
+    "nvidia-container-cli: mount error: stat failed: /usr/lib/libcuda.so.535.161.07: no such file": "docker.cdi",
+    "RuntimeError: Found no NVIDIA driver on your system.": "driver.loaded",
+    "ImportError: cannot import name 'PreTrainedConfig' from 'transformers'": "conflict.metadata",
     "OSError: [Errno 28] No space left on device: '/home/x'": "disk.models",
 }  # fmt: skip
 

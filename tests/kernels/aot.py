@@ -1,20 +1,25 @@
 """Compile kernels ahead of time for cards that are not here: shared memory, registers, spills.
 
-One child process compiles a whole list, because a kernel that this process interprets cannot be
-compiled in it, and because importing triton costs a second. Works with triton 3.0 and 3.6.
+Children compile, one a core, because a kernel that this process interprets cannot be compiled in
+it. They live as long as the session (importing triton costs seconds) and keep what they made in
+`.pytest_cache`, so that a second run compiles what changed. Works with triton 3.0 and 3.6.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +27,6 @@ CAPABILITIES = (70, 75, 80, 86, 89, 90)
 SHARED_LIMIT = {  # bytes one block may have
     70: 96 * 1024, 75: 64 * 1024, 80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024,
 }  # fmt: skip
-TIMEOUT = 900  # seconds for one list
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Compiled:
     registers: int  # of one thread
 
 
+_made: dict[str, Compiled] = {}  # by the job as JSON: equal jobs of two tests compile once
+
+
 def compile_for(
     kernel: Any, signature: Mapping[str, str], constexprs: Mapping[str, Any], capability: int,
     num_warps: int = 4, num_stages: int = 2, **more: Any,
@@ -72,32 +79,81 @@ def compile_for(
 
 
 def compile_many(jobs: Sequence[Job]) -> list[Compiled]:
-    """Compile a list in one child process; AssertionError with its words when one fails."""
+    """Compile a list, one job a core at a time; AssertionError names every job that fails."""
+    asked = [json.dumps(job.described(), sort_keys=True) for job in jobs]
+    missing = [line for line in dict.fromkeys(asked) if line not in _made]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        answers = list(pool.map(_ask, missing))
+    failed = [f"{answer}\n  {line}" for line, answer in zip(missing, answers, strict=True)
+              if isinstance(answer, str)]  # fmt: skip
+    assert not failed, "\n".join(failed)
+    for line, answer in zip(missing, answers, strict=True):
+        assert isinstance(answer, Compiled)
+        _made[line] = answer
+    return [_made[line] for line in asked]
+
+
+def table() -> Iterator[str]:
+    """What was compiled, a line a kernel: the most that any of its variants needs of each card."""
+    needs: dict[str, dict[int, list[Compiled]]] = {}
+    for line, compiled in _made.items():
+        job = json.loads(line)
+        name = f"{job['module'].removeprefix('ftlab_kernels.')}.{job['name']}"
+        needs.setdefault(name, {}).setdefault(job["capability"], []).append(compiled)
+    yield "KiB shared / registers / bytes spilled, the most of each among a kernel's variants"
+    yield f"{'kernel (variants)':48}" + "".join(f"{f'sm_{c}':>16}" for c in CAPABILITIES)
+    for name, cards in sorted(needs.items()):
+        cells = []
+        for made in (cards.get(c, []) for c in CAPABILITIES):
+            most = [max((getattr(one, what) for one in made), default=0)
+                    for what in ("shared_bytes", "registers", "spills")]  # fmt: skip
+            cells.append(f"{most[0] / 1024:.1f}/{most[1]}/{most[2]}" if made else "-")
+        label = f"{name} ({max(map(len, cards.values()))})"
+        yield f"{label:48}" + "".join(f"{cell:>16}" for cell in cells)
+
+
+_idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+
+
+def _ask(line: str) -> Compiled | str:
+    """One job's answer from a child that is free, started where none is."""
+    child = _start() if _idle.empty() else _idle.get()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(line + "\n")
+    child.stdin.flush()
+    said = child.stdout.readline()
+    if not said:
+        return f"the compiling process ended with {child.wait()}"
+    _idle.put(child)
+    answer = json.loads(said)
+    return answer if isinstance(answer, str) else Compiled(**answer)
+
+
+def _start() -> subprocess.Popen[str]:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    environment.pop("COVERAGE_PROCESS_START", None)
+    environment.setdefault("TRITON_CACHE_DIR", str(ROOT / ".pytest_cache" / "aot"))
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        environment.pop(name, None)
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "kernels"), *filter(None, sys.path)])
-    done = subprocess.run(
+    child = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(Path(__file__).resolve())],
-        input=json.dumps([job.described() for job in jobs]),
-        capture_output=True, text=True, check=False, timeout=TIMEOUT, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    results = json.loads(done.stdout.splitlines()[-1])
-    assert len(results) == len(jobs)
-    return [Compiled(**result) for result in results]
+    atexit.register(child.kill)
+    return child
 
 
 def _child() -> None:
-    """Compile what standard input lists; print the results as one line of JSON."""
-    results = []
-    for job in json.load(sys.stdin):
+    """Compile the job of every line of standard input; answer each by a line of JSON."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        answer: dict[str, int] | str
         try:
-            results.append(_compile(job))
+            answer = _compile(json.loads(line))
         except Exception as error:
-            print(f"{job['name']} for sm_{job['capability']}: {job}", file=sys.stderr)
-            raise SystemExit(f"{type(error).__name__}: {error}") from error
-    print(json.dumps(results))
+            answer = f"{type(error).__name__}: {error}"[-4000:]
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def _compile(job: dict[str, Any]) -> dict[str, int]:
@@ -107,6 +163,7 @@ def _compile(job: dict[str, Any]) -> dict[str, int]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    _patch()
     kernel = getattr(importlib.import_module(job["module"]), job["name"])
     signature, constexprs = dict(job["signature"]), job["constexprs"]
     constexprs = {name: _constant(value) for name, value in constexprs.items()}
@@ -124,8 +181,16 @@ def _compile(job: dict[str, Any]) -> dict[str, int]:
         attrs = {(positions[name],): [["tt.divisibility", 16]] for name in job["divisible"]}
         source = ASTSource(kernel, every, constexprs, attrs)
     target = GPUTarget("cuda", job["capability"], 32)
-    built = triton.compile(source, target=target, options=job["options"])
-    return {"shared_bytes": built.metadata.shared, **_assembled(built.asm["ptx"])}
+    made = triton.compile(source, target=target, options=job["options"]).metadata
+    return {"shared_bytes": made.shared, "spills": made.spills, "registers": made.registers}
+
+
+@functools.cache
+def _patch() -> None:
+    """triton's last stage throws away what the assembler says of registers and spills."""
+    from triton.backends import backends
+
+    backends["nvidia"].compiler.make_cubin = staticmethod(_assemble)
 
 
 def _constant(value: Any) -> Any:
@@ -137,27 +202,28 @@ def _constant(value: Any) -> Any:
     return value
 
 
-def _assembled(ptx: str) -> dict[str, int]:
-    """Ask triton's own assembler what it says of registers and spills."""
+def _assemble(ptx: str, metadata: dict[str, Any], options: Any, capability: int) -> bytes:
+    """The machine code, by triton's own assembler; registers and spills go into the metadata."""
     import triton
 
-    version, target = (
-        re.search(rf"^\s*\.{word}\s+(\S+)", ptx, re.MULTILINE)[1]  # type: ignore[index]
-        for word in ("version", "target")
-    )
-    del version
-    folder = Path(triton.__file__).parent / "backends/nvidia/bin"
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(ptx)
-        file.flush()
+    del capability  # the PTX names it, with its suffix
+    target = re.search(r"^\s*\.target\s+([^\s,]+)", ptx, re.MULTILINE)
+    assert target
+    with tempfile.TemporaryDirectory() as folder:
+        source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx, "utf-8")
         done = subprocess.run(
-            [str(folder / "ptxas"), "-v", f"--gpu-name={target.rstrip(',')}", file.name,
-             "-o", os.devnull],
-            capture_output=True, text=True, check=True,
+            [str(Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"), "-v",
+             *([] if options.enable_fp_fusion else ["--fmad=false"]),
+             f"--gpu-name={target[1]}", str(source), "-o", str(cubin)],
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
-    stores = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
-    registers = re.findall(r"Used (\d+) registers", done.stderr)
-    return {"spills": sum(map(int, stores)), "registers": max(map(int, registers))}
+        assert done.returncode == 0, done.stderr
+        stores = re.findall(r"(\d+) bytes spill (?:stores|loads)", done.stderr)
+        registers = re.findall(r"Used (\d+) registers", done.stderr)
+        metadata["spills"] = sum(map(int, stores))
+        metadata["registers"] = max(map(int, registers))
+        return cubin.read_bytes()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What the kernels' tests share: one process that interprets them, poisoned memory, the device.
 
 Triton decides when it is first imported whether kernels are interpreted, and other tests may have
-imported it by then. So a test that uses the fixture `interpret` runs in a child process with
-TRITON_INTERPRET=1, one child for all chosen tests of a file, and its result is taken from there.
+imported it by then. So a test that uses the fixture `interpret` runs under TRITON_INTERPRET=1 in a
+fork of one process that has loaded torch and triton (`interpreting`), one fork for all chosen tests
+of a file, and its result is taken from there.
 Where a CUDA device is present the same tests run in this process, compiled.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,9 +25,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # `from aot import compile_for`
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
-CHILD_TIMEOUT = 560  # seconds for one file's tests
 CUDA = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[dict[str, dict[str, tuple[str, str]]]]()
+SERVER = pytest.StashKey[subprocess.Popen[str]]()
 
 
 def _cuda(config: pytest.Config) -> bool:
@@ -119,23 +121,42 @@ def _run_child(first: pytest.Function) -> dict[str, tuple[str, str]]:
         for item in first.session.items
         if item.path == first.path and "interpret" in getattr(item, "fixturenames", ())
     ]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    environment.pop("COVERAGE_PROCESS_START", None)
+    server = _server(first.config)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         arguments = Path(folder, "arguments")
         arguments.write_text("\n".join(names), "utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-             f"--junitxml={report}", f"@{arguments}"],
-            cwd=first.config.rootpath, env=environment, capture_output=True, text=True,
-            check=False, timeout=CHILD_TIMEOUT,
-        )  # fmt: skip
+        asked = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"@{arguments}"]
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        status = server.stdout.readline()
         if not report.is_file():
-            pytest.fail(f"the interpreter's process ended early:\n{done.stdout}\n{done.stderr}")
+            pytest.fail(f"the interpreter's process ended early with {status!r}; see its output")
         cases = ElementTree.parse(report).iter("testcase")
         return {str(case.get("name")): _outcome(case) for case in cases}
+
+
+def _server(config: pytest.Config) -> subprocess.Popen[str]:
+    """The session's interpreting process, started where the first test needs it."""
+    if SERVER not in config.stash:
+        environment = {**os.environ, "TRITON_INTERPRET": "1"}
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
+        environment.pop("COVERAGE_PROCESS_START", None)
+        config.stash[SERVER] = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("interpreting.py"))],
+            cwd=config.rootpath, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+    return config.stash[SERVER]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The interpreting process ends when its input does."""
+    server = config.stash.get(SERVER, None)
+    if server is not None:
+        server.communicate()
 
 
 def _outcome(case: ElementTree.Element) -> tuple[str, str]:
@@ -145,3 +166,12 @@ def _outcome(case: ElementTree.Element) -> tuple[str, str]:
             text = f"{found.get('message', '')}\n{found.text or ''}"
             return ("skipped" if kind == "skipped" else "failed"), text
     return "passed", ""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After `make aot-test`: what every kernel needs of every card."""
+    aot = sys.modules.get("aot")
+    if aot is not None and aot._made:
+        terminalreporter.section("compiled ahead of time")
+        for line in aot.table():
+            terminalreporter.write_line(line)

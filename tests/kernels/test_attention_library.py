@@ -24,7 +24,7 @@ def h100(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("h100")
 def test_equal_lengths_are_given_to_it() -> None:
     assert preferred(EQUAL, 128, BF16, None, None) == REASON
-    assert preferred(EQUAL, 64, torch.float16, 1024, None) == REASON
+    assert preferred(EQUAL, 128, torch.float16, 1024, None) == REASON
 
 
 @pytest.mark.usefixtures("h100")
@@ -35,6 +35,7 @@ def test_equal_lengths_are_given_to_it() -> None:
         (layout([0, 1024, 2048], prefix=[-1, 0]), 128, BF16, None, None),
         (layout([0, 1024], capacity=2), 128, BF16, None, None),
         (layout([0, 64]), 128, BF16, None, None),
+        (EQUAL, 64, BF16, None, None),
         (EQUAL, 256, BF16, None, None),
         (EQUAL, 128, torch.float32, None, None),
         (EQUAL, 128, BF16, 1023, None),

@@ -104,14 +104,6 @@ def test_launchers_agree_with_each_other(dtype: torch.dtype) -> None:
     _close(twice, unscaled * 2, dtype, "one scale for all")
 
 
-def test_chunks_follow_from_the_vocabulary_alone() -> None:
-    assert op.chunk_tokens(128256, 2) == 1536
-    assert op.chunk_tokens(49152, 2) == 4096
-    assert op.chunk_tokens(1 << 30, 2) == 128
-    assert op.buffer_shape(100, 5003, 2) == (100, 5056)
-    assert op.buffer_shape(4096, 128256, 2) == (1536, 128256)
-
-
 @pytest.mark.usefixtures("interpret")
 def test_no_tokens(device: str) -> None:
     hidden, weight, labels = _example(5, 51, torch.float32, device)

@@ -12,6 +12,7 @@ def test_the_order_of_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = {
         "h_64": {"80": {"B": 1}, "90": {"B": 2}},
         "*": {"75": {"B": 3}, "*": {"B": 4}},
+        "h_32": {"70": {"B": 6}, "80": {"B": 7}, "86": {"B": 8}, "90": {"B": 9}, "*": {"B": 4}},
     }
     monkeypatch.setattr(tuning, "table", lambda op: entries)
     tuning._lookup.cache_clear()
@@ -20,7 +21,10 @@ def test_the_order_of_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
         assert tuning.lookup("op", "h_64", 89)["B"] == 1
         with pytest.raises(KeyError, match="nothing for capability 75"):
             tuning.lookup("op", "h_64", 75)
-        assert tuning.lookup("op", "h_128", 80)["B"] == 3
+        assert tuning.lookup("op", "h_128", 75)["B"] == 3
+        assert tuning.lookup("op", "h_128", 80)["B"] == 4  # 7.5 is another family
+        nearest = {0: 4, 70: 6, 75: 6, 80: 7, 86: 8, 89: 8, 90: 9, 100: 9, 120: 8}
+        assert {c: tuning.lookup("op", "h_32", c)["B"] for c in nearest} == nearest
         assert tuning.lookup("op", "h_128", 0)["B"] == 4
         with tuning.override("op", {"B": 5}):
             assert tuning.lookup("op", "h_64", 90)["B"] == 5

@@ -26,6 +26,12 @@ START = 1_700_000_000.0
 CORE = Path(__file__).parents[1] / "core"
 
 
+@pytest.fixture(name="load")
+def _load() -> Callable[[Path], ModuleType]:
+    """`load(path)`: a file of tests as a module."""
+    return load
+
+
 def load(path: Path) -> ModuleType:
     """A file of tests as a module: test folders are no packages."""
     spec = importlib.util.spec_from_file_location(f"loaded_{path.parent.name}_{path.stem}", path)

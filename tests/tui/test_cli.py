@@ -1,12 +1,23 @@
-"""The command line of the app."""
+"""The command line of the app, and how soon it shows something."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
 
 from ftlab_tui import cli
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_status_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +41,59 @@ def test_an_unknown_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_run_belongs_to_attach(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "something"]) == 2
     assert "unexpected" in capsys.readouterr().err
+
+
+def first_paint(code: str, home: Path) -> float:
+    """Seconds from starting an interpreter on a terminal of 120x40 to the words "Quick start"."""
+    names = ("core", "kernels", "doctor", "tui")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    env |= {
+        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in names), "PYTHONSAFEPATH": "1",
+        "TERM": "xterm-256color", "COLORTERM": "truecolor", "XDG_STATE_HOME": str(home),
+    }  # fmt: skip
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    began, seen = time.perf_counter(), b""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=slave, stdout=slave, stderr=slave, cwd=home, env=env, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while b"Quick start" not in seen:
+            assert select.select([master], [], [], 30)[0], seen[-2000:]
+            seen += os.read(master, 1 << 16)
+        return time.perf_counter() - began
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+        os.close(slave)
+
+
+TEXTUAL_ALONE = """
+from textual.app import App
+from textual.widgets import Static
+class Bare(App):
+    def compose(self):
+        yield Static("Quick start")
+Bare().run()
+"""
+
+
+@pytest.mark.quiet
+def test_the_first_paint_is_quick(tmp_path: Path, slowness: float) -> None:
+    """Under 0.4 s from exec to Home on the terminal.
+
+    The floor is Textual itself with one word on the screen. Where another process slows that floor
+    beyond what `slowness` saw, the app may take half as long again as the floor.
+    """
+    app = "import sys; from ftlab_tui.cli import main; sys.exit(main([]))"
+    first_paint(app, tmp_path)  # compiles what is not compiled yet
+    taken, floor = [], []
+    for number in range(10):
+        taken.append(first_paint(app, tmp_path))
+        floor.append(first_paint(TEXTUAL_ALONE, tmp_path))
+        if number >= 2 and min(taken) < 0.4 * slowness:
+            break
+    print(f"first paint {min(taken):.3f} s, floor {min(floor):.3f} s, slowness {slowness:.1f}")
+    assert min(taken) < max(0.4 * slowness, 1.5 * min(floor))

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 
 from ftlab_tui import copying, keys, theme
 from ftlab_tui.lab import Lab
 from ftlab_tui.layout import Layout
 from ftlab_tui.modes import MODES, loaders, mode
+from ftlab_tui.widgets.palette import Palette
 
 if TYPE_CHECKING:
     from ftlab.run import Run
@@ -166,6 +168,13 @@ class FtuiApp(App[None]):
         elif self.edit(path):
             screen.after_edit(path)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`e` is offered where a screen has a file to edit."""
+        if action == "edit" and self.screen_stack:
+            screen = self.front
+            return screen is not None and screen.can_edit()
+        return super().check_action(action, parameters)
+
     def action_full(self) -> None:
         """`f`: the focused pane alone, and back."""
         screen = self.screen
@@ -173,6 +182,15 @@ class FtuiApp(App[None]):
             screen.minimize()
         elif screen.focused is not None:
             screen.maximize(screen.focused)
+
+    def action_command_palette(self) -> None:
+        """ctrl+p: find any command by name."""
+        if not Palette.is_open(self):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """Choose the colours by name."""
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder="search for themes ..."))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every mode and every key that works everywhere, by name."""

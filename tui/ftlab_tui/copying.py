@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftlab_tui.names import short
+
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -24,7 +26,7 @@ def copy(app: App[Any], state: Path, name: str, text: str) -> str:
     except OSError as error:
         app.notify(f"copied {name}; no file: {error.strerror}", severity="warning")
         return ""
-    app.notify(f"{_short(path)}", title=f"copied {name}", timeout=6)
+    app.notify(short(path), title=f"copied {name}", timeout=6)
     return str(path)
 
 
@@ -38,9 +40,3 @@ def write(folder: Path, name: str, text: str) -> Path:
     for old in files[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
-
-
-def _short(path: Path) -> str:
-    home = str(Path.home())
-    text = str(path)
-    return "~" + text[len(home) :] if text.startswith(home + "/") else text

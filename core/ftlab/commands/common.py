@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ftlab.atomic import plain
-from ftlab.errors import ConfigError
+from ftlab.errors import ConfigError, EnvironmentUnfit, TryLater
 from ftlab.run import Run
 
 if TYPE_CHECKING:
+    from ftlab.facts import Machine
     from ftlab.plan import Plan
     from ftlab.schema import RunConfig
 
@@ -91,11 +92,40 @@ def read_config(args: argparse.Namespace) -> tuple[RunConfig, str]:
     return asked, configtext.dump(asked) if overrides else text
 
 
-def make_plan(config: RunConfig, runs_dir: str) -> Plan:
-    """Look at machine, model and data, and decide everything."""
+def make_plan(config: RunConfig, runs_dir: str, machine: str | None = None) -> Plan:
+    """Look at machine, model and data, and decide everything.
+
+    Args:
+        machine: a file with the facts of another machine, which the plan is then for.
+
+    Raises:
+        TryLater: the plan is for another machine, and model or data cannot be had on this one.
+    """
+    from dataclasses import replace
+
     from ftlab import plan, probe
 
-    return plan.resolve(config, probe.collect(config, runs_dir=runs_dir))
+    if machine is None:
+        return plan.resolve(config, probe.collect(config, runs_dir=runs_dir))
+    other = _machine(machine)
+    try:
+        facts = probe.collect(config, runs_dir=runs_dir)
+    except EnvironmentUnfit as error:
+        raise TryLater(
+            f"nothing is planned, since this computer cannot read it: {error}"
+        ) from error
+    return plan.resolve(config, replace(facts, machine=other))
+
+
+def _machine(path: str) -> Machine:
+    """Facts of a machine from a JSON file. Raises ConfigError where it holds none."""
+    from ftlab.facts import Machine, from_json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return from_json(Machine, json.load(file))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"--machine {path} holds no facts of a machine: {error}") from error
 
 
 def plan_text(plan: Plan, stream: TextIO) -> str:

@@ -12,6 +12,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     common.config_arguments(parser)
     common.runs_option(parser)
+    parser.add_argument(
+        "--machine",
+        metavar="FILE",
+        help='plan for another machine: its facts as JSON ("machine" of a plan, or '
+        "`python -m ftlab.probe --machine`); model and data are read here",
+    )
     common.json_option(parser, "the plan")
 
 
@@ -20,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     from ftlab import plan as plans
 
     config, _ = common.read_config(args)
-    plan = common.make_plan(config, args.runs_dir)
+    plan = common.make_plan(config, args.runs_dir, args.machine)
     if args.json:
         common.put_json(plans.to_json(plan))
     else:

@@ -13,6 +13,7 @@ from ftlab import launch, registry
 from ftlab.commands import common
 from ftlab.commands.watch import watch
 from ftlab.interrupts import Interrupts
+from ftlab.launch import fitness
 from ftlab.run import Run
 
 
@@ -25,6 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", metavar="ID", help="name of the run (default: made up)")
     parser.add_argument("--detach", action="store_true", help="return as soon as it is started")
+    parser.add_argument(
+        "--no-doctor", action="store_true", help="start without the doctor's look at GPU and driver"
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print the plan")
     common.json_option(parser, "the run, its events and its end")
 
@@ -35,6 +39,8 @@ def main(args: argparse.Namespace) -> int:
     launch.check(config.launch.where)
     registry.check(args.runs_dir, args.name)
     plan = common.make_plan(config, args.runs_dir)
+    if not args.no_doctor:
+        fitness.check(plan)
     if not args.quiet and not args.json:
         common.say(common.plan_text(plan, sys.stderr))
     with Interrupts() as interrupts:

@@ -29,7 +29,7 @@ def export_trained(model: Any, tokenizer: Any, root: Path, *, dtype: torch.dtype
         if is_adapter:
             save_adapter(model, folder)
         else:
-            _save_model(model, folder, dtype)
+            save_model(model, folder, dtype)
         tokenizer.save_pretrained(folder)
 
     final = root / ("adapter" if is_adapter else "model")
@@ -37,7 +37,7 @@ def export_trained(model: Any, tokenizer: Any, root: Path, *, dtype: torch.dtype
     return final
 
 
-def _save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
+def save_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
     """Hugging Face's format, cast on the way: the fp32 masters in memory stay as they are."""
     cast: dict[int, Tensor] = {}  # tied tensors stay one
     state = {}

@@ -54,6 +54,7 @@ class Decoder:
         self.training = True
         self.fused = True
         self.schedule: Schedule | None = None  # of the fused layers; None: by `checkpointing`
+        self.folds: bool | None = None  # LoRA folded into larger products; None: on a GPU
         self._stacks: dict[bool, Stack] = {}
 
     @property
@@ -154,8 +155,9 @@ class Decoder:
         """The layers bound for the adapted or the base model, at the first pass that needs them."""
         if adapter not in self._stacks:
             self._stacks[adapter] = stack(
-                self.spec, self.blocks, self.norm, self.compute_dtype, adapter=adapter
-            )
+                self.spec, self.blocks, self.norm, self.compute_dtype,
+                adapter=adapter, folds=self.folds,
+            )  # fmt: skip
         return self._stacks[adapter]
 
     def _tables(self, position_ids: Tensor, plan: Layout) -> list[Tables]:

@@ -82,6 +82,17 @@ def writable(host: Host) -> Finding:
     return ok(f"{seen} folders") if seen else unknown("the folders were not looked at")
 
 
+@check("cache.user", "Has this user a name?")
+def user(host: Host) -> Finding:
+    """torch.compile names its cache after the user, and fails for a number without a name."""
+    if host.system.get("named", True):
+        return ok("yes") if "named" in host.system else unknown("it was not looked at")
+    uid = host.system.get("uid")
+    return fail(f"User {uid} has no name here: torch.compile and others stop with `getpwuid(): uid not found`", observed=f"uid {uid}, no line in /etc/passwd, USER not set",
+                expected="a name", evidence=[("/etc/passwd", f"no user {uid}")], why="docker run --user with a number that the image does not know",
+                blocks=("train",), fix=[f"export USER=user{uid}", Fix(f"docker run --user {uid} -e USER=user{uid} ...", "none", "host")])  # fmt: skip
+
+
 @check("cache.exec", "May code run from the caches of compiled kernels?", ("cache.writable",))
 def executable(host: Host) -> Finding:
     """Triton and torch.compile load what they build: not possible on noexec."""
@@ -94,7 +105,7 @@ def executable(host: Host) -> Finding:
                         expected="exec", evidence=[("/proc/mounts", f"{mount.point} {mount.kind} {','.join(mount.options[:6])}")], blocks=("triton", "compile"),
                         fix=f"export {VARIABLE[name]}=$HOME/.cache/{name} && mkdir -p $HOME/.cache/{name}"
                         if name != "tmp" else "export TMPDIR=$HOME/tmp && mkdir -p $TMPDIR")  # fmt: skip
-    return ok("exec")
+    return ok("none is mounted noexec")
 
 
 @check("cache.local", "Are the caches of compiled kernels on a local disk?", ("cache.writable",))
@@ -109,7 +120,13 @@ def local(host: Host) -> Finding:
             return warn(f"The {name} cache lies on {mount.kind}: compiling is slow, and several processes disturb each other", observed=f"{mount.point} ({mount.kind})",
                         expected="a local disk", evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], blocks=("speed",),
                         fix=f"export {VARIABLE[name]}=/tmp/{name}-{user}")  # fmt: skip
-    return ok("local")
+    for name in ("runs", "cwd", "hf"):
+        mount = host.mount_of(host.place(name).get("nearest", ""))
+        if host.wsl and mount and mount.kind in ("9p", "drvfs"):
+            return warn(f"{host.place(name)['path']} lies on a disk of Windows: reading weights and writing checkpoints is many times slower from WSL",
+                        observed=f"{mount.point} ({mount.kind})", expected="a folder below the home folder of Linux", blocks=("speed",),
+                        evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], fix="mkdir -p ~/ftlab && cd ~/ftlab  # work there")  # fmt: skip
+    return ok("all on local disks")
 
 
 @check("cache.owner", "Do the caches belong to this user?", ("cache.home",))

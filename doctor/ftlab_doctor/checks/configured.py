@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ftlab_doctor import rules, stack
 from ftlab_doctor.checks.driver import USABLE
@@ -11,6 +12,7 @@ from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 
 GIB = 1 << 30
+LATER = 75  # how ftrun ends when trying again later may help
 YES = ("true", "yes", "on", "1")
 
 
@@ -113,29 +115,78 @@ def plan(host: Host) -> Finding:
         return ok("; ".join(config.get("warnings", [])[:2]) or "accepted")
     said = str(config.get("said", "")).strip()
     lines = [line.removeprefix("error: ") for line in said.splitlines() if line.strip()]
+    first = lines[0] if lines else "no answer"
+    if config.get("rc") == LATER and config.get("elsewhere"):
+        return unknown(first)
+    shown: dict[str, Any] = {
+        "observed": f"exit {config.get('rc')}",
+        "evidence": [("ftrun plan", line[:300]) for line in lines[:6]],
+    }
     if re.search(r"\b(401|403)\b|gated|restricted", said, re.IGNORECASE):
         return fail(
             "The model is gated: this token may not read it",
-            observed=lines[-1][:200] if lines else "",
             blocks=("gated",),
             why="401: no valid token. 403: the licence was not accepted, or the token lacks the gated scope",
-            fix=["hf auth login", "accept the licence on the model's page"],
+            fix=["hf auth login", "accept the licence on the model's page"], **shown,
+        )  # fmt: skip
+    if "HF_HUB_OFFLINE" in said:
+        shown["fix"] = f"HF_HUB_OFFLINE=0 hf download {_name(host)}"
+        return fail(
+            f"The model {_name(host)} is not on this disk, and the hub is switched off",
+            why=first,
+            **shown,
         )
-    return fail(f"`ftrun plan` refuses this config: {lines[0][:140] if lines else 'no answer'}", observed=f"exit {config.get('rc')}",
-                evidence=[("ftrun plan", line[:200]) for line in lines[:5]], fix=f"ftrun plan {config.get('path')}")  # fmt: skip
+    if config.get("rc") is None:
+        return fail(
+            f"`ftrun plan` did not end: {first}", fix=f"ftrun plan {config.get('path')}", **shown
+        )
+    if config.get("rc") == LATER:
+        return fail(
+            f"`ftrun plan` cannot say it now: {first}",
+            fix="ftdoctor --deep --check net.hub",
+            **shown,
+        )
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    title, hints = _refusal(first)
+    return fail(
+        f"`ftrun plan` refuses this config: {title}{more}",
+        fix=hints or f"ftrun plan {config.get('path')}",
+        **shown,
+    )
+
+
+def _refusal(line: str) -> tuple[str, list[str]]:
+    """What `ftrun` objects to, and what it advises: "objection (advice)"."""
+    match = re.fullmatch(r"(.*\S) \(([^()]*(?:\([^()]*\)[^()]*)*)\)", line)
+    if not match or match[2].startswith("line "):
+        return line, []
+    return match[1], [match[2] if match[2].startswith("did you") else f"in the config: {match[2]}"]
+
+
+def _name(host: Host) -> str:
+    asked = host.section("config").get("asked") or {}
+    return str(
+        next((asked[n] for n in ("name", "base_model", "model_name_or_path") if n in asked), "")
+    )
 
 
 @check("config.memory", "Does the run fit into the card?", ("config.plan",))
 def memory(host: Host) -> Finding:
     """The plan's peak against what is free now."""
-    need, cards = host.section("config").get("memory"), stack.gpus(host)
-    if not need or not cards or host.section("config").get("device") == "cpu":
-        return skip("no plan or no GPU")
-    free = max(g.facts.get("free") or g.total for g in cards)
+    need, free = host.section("config").get("memory"), _free(host)
+    if not need or not free:
+        return skip("no plan")
     if need <= free:
         return ok(f"{need / GIB:.1f} of {free / GIB:.1f} GiB")
     return fail(f"The run needs {need / GIB:.1f} GiB and {free / GIB:.1f} GiB are free", observed=f"{free / GIB:.1f} GiB", expected=f"{need / GIB:.1f} GiB",
                 fix=["set in the config: model.precision: nf4, train.micro_batch_size: 1", "nvidia-smi  # who else holds memory?"])  # fmt: skip
+
+
+def _free(host: Host) -> int:
+    """Bytes that are free where the plan computes: on a card, or in the machine."""
+    if host.section("config").get("device") == "cpu":
+        return int((host.system.get("memory") or {}).get("MemAvailable", 0))
+    return max((g.facts.get("free") or g.total for g in stack.gpus(host)), default=0)
 
 
 @check("config.disk", "Is there room for what the run writes?", ("config.plan",))
@@ -155,10 +206,10 @@ def disk(host: Host) -> Finding:
 )
 def token(host: Host) -> Finding:
     """Families whose licence must be accepted."""
-    name = _asked(host, "name", "base_model", "model_name_or_path")
+    name = _name(host)
     gated = re.match(
         r"(meta-llama|google/gemma|mistralai|bigcode|stabilityai|databricks|cohereforai|nvidia)/",
-        name or "",
+        name.lower(),
     )
     if not host.has("config") or not name:
         return skip("no --for CONFIG")
@@ -172,3 +223,42 @@ def token(host: Host) -> Finding:
         blocks=("gated",),
         fix="hf auth login",
     )
+
+
+def verdict(host: Host, findings: list[Finding]) -> Finding | None:
+    """The answer to --for in one line: yes, no, or not known, and why."""
+    if not host.has("config"):
+        return None
+    path, config = host.section("config").get("path", ""), host.section("config")
+    bad = [
+        f
+        for f in findings
+        if f.status in ("fail", "crash")
+        and {"train", "gpu", "gated", *_features(f)} & set(f.blocks)
+    ]
+    if bad:
+        return Finding(
+            "",
+            "fail",
+            f"{path} cannot run here before this is mended: {', '.join(f.id for f in bad)}",
+        )
+    asked = {f.id: f for f in findings}
+    planned = asked.get("config.plan")
+    if planned is None or planned.status != "ok":
+        why = planned.title if planned is not None else ""
+        return Finding(
+            "",
+            "unknown",
+            f"{path}: nothing found that speaks against it, but it is not planned: {why}",
+        )
+    device = config.get("device") or "this machine"
+    parts = [f"on {device}"] + [
+        f"{asked[name].observed} {what}" for name, what in (("config.memory", "of memory"), ("config.disk", "of disk"))
+        if name in asked and asked[name].status == "ok"
+    ]  # fmt: skip
+    return Finding("", "ok", f"{path} can run here: {', '.join(parts)}")
+
+
+def _features(finding: Finding) -> set[str]:
+    """What a failing check of the config itself blocks: all of it is needed."""
+    return set(finding.blocks) if finding.id.startswith("config.") else set()

@@ -61,7 +61,7 @@ def _grave(item: Broken) -> bool:
 @check(
     "conflict.metadata",
     "Does each package have what it demands?",
-    ("env.mixed", "env.duplicates", "env.shadowed", "torch.installed"),
+    ("env.mixed", "env.duplicates", "env.shadowed", "env.base", "torch.installed"),
 )
 def metadata(host: Host) -> Finding:
     """What `pip check` does, with the ones that stop training told from the rest."""

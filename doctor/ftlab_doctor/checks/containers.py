@@ -120,6 +120,16 @@ def volumes(host: Host) -> Finding:
             return fail(f"{place['path']} belongs to user {place['owner']} and the container runs as {uid}", observed=f"owner {place['owner']}", expected=f"owner {uid}",
                         evidence=[(place["nearest"], f"owner {place['owner']}, mode {place.get('mode')}")],
                         fix=[Fix("docker run --user $(id -u):$(id -g) ...", "none", "host"), Fix(f"sudo chown -R {uid} FOLDER  # on the host", "root", "host")])  # fmt: skip
+    for name in ("cwd", "runs", "hf"):
+        place = host.place(name)
+        if host.root and place.get("refused") in ("EACCES", "EPERM"):
+            mount = host.mount_of(place.get("nearest", ""))
+            if mount and mount.kind.startswith("nfs"):
+                return fail(f"{place['path']} lies on NFS, whose server lets root of another machine write nothing", observed=str(place["refused"]), expected="writable",
+                            evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], fix=Fix("docker run --user $(id -u):$(id -g) ...", "none", "host"))  # fmt: skip
+            return fail(f"Even root may not write {place['path']} here: the host's SELinux or AppArmor forbids it", observed=str(place["refused"]), expected="writable",
+                        evidence=[(place["nearest"], f"{place['refused']} as user 0, mode {place.get('mode')}")], why="the volume has no label for containers",
+                        fix=Fix("docker run -v FOLDER:FOLDER:z ...  # z labels it", "none", "host"))  # fmt: skip
     return ok(f"user {uid}")
 
 
@@ -213,6 +223,9 @@ def cdi(host: Host) -> Finding:
     said = docker(host)
     if not said or not stack.expected(host):
         return skip("no Docker, or no GPU")
+    stale = _stale(host)
+    if stale:
+        return stale
     if "nvidia" in (said.get("runtimes") or {}) or release(str(said.get("version", "0"))) < (28,):
         return ok("not needed")
     if any(
@@ -224,6 +237,18 @@ def cdi(host: Host) -> Finding:
     return fail("Docker finds no GPU by CDI: there is no CDI file", observed="/etc/cdi is empty", expected="/etc/cdi/nvidia.yaml", blocks=("docker",),
                 evidence=[("/etc/cdi", str(host.listing("/etc/cdi"))), ("docker", str(said.get("version")))],
                 fix=Fix("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "root", "host"))  # fmt: skip
+
+
+def _stale(host: Host) -> Finding | None:
+    """A CDI file names the driver's libraries with their version; after an update they are gone."""
+    now = stack.kernel_module(host)
+    for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
+        made = set(re.findall(r"\.so\.(\d+\.\d+(?:\.\d+)?)", host.text(path) or ""))
+        if now and made and now not in made:
+            return fail(f"The CDI file was made for driver {max(made)}, and {now} runs: containers do not start", observed=max(made), expected=now,
+                        blocks=("docker",), evidence=[(path, f"libcuda.so.{max(made)}"), ("/sys/module/nvidia/version", now)],
+                        fix=Fix(f"sudo nvidia-ctk cdi generate --output={path}", "root", "host"))  # fmt: skip
+    return None
 
 
 @check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -29,6 +30,7 @@ PROBES: dict[str, tuple[str, str, bool, tuple[str, ...]]] = {
     "nccl": ("Do two GPUs talk by NCCL?", "multi-gpu", False, ("probe.torch", "gpu.p2p", *BROKEN)),
     "kernels": ("Does a kernel of ours agree with its reference?", "train", False, ("probe.torch", "probe.triton", *BROKEN)),
 }  # fmt: skip
+ERROR = re.compile(r"(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Fault)(?::|\Z)")
 FIXES = {
     "torch": "pip install --force-reinstall --no-cache-dir torch=={torch}", "matmul": "ftdoctor --report report.md",
     "triton": "rm -rf ~/.triton/cache && pip install --force-reinstall --no-deps triton=={triton}",
@@ -48,12 +50,12 @@ def judge(host: Host, name: str) -> Finding:
     if probe.get("skipped") or out.get("skipped"):
         return skip(str(probe.get("skipped") or out.get("skipped")))
     rc = probe.get("rc")
-    if rc == 0 and not out.get("wrong"):
+    if rc == 0 and out.get("said"):
         return ok(str(out.get("said", "")) + f" ({probe.get('seconds', 0):.1f} s)")
     fix = FIXES[name].format(
         torch=(host.version("torch") or "").split("+")[0], triton=host.version("triton") or ""
     )
-    last = [line for line in str(probe.get("err", "")).strip().splitlines() if line.strip()]
+    last = words(str(probe.get("err", "")))
     facts: dict[str, Any] = {
         "evidence": [(f"probe {name}", line[:200]) for line in last[-3:]],
         "blocks": (blocks,),
@@ -61,6 +63,8 @@ def judge(host: Host, name: str) -> Finding:
     }
     if out.get("wrong"):
         title = f"{name}: the result is wrong: {out['wrong']}"
+    elif rc == 0:
+        title = f"{name}: it ended well and said nothing that can be read"
     elif rc is None:
         title = f"{name}: no answer in {probe.get('limit', 0):g} s: it hangs"
     elif rc < 0:
@@ -74,6 +78,21 @@ def judge(host: Host, name: str) -> Finding:
         title = f"{name}: {last[-1][:150] if last else f'exit {rc}'}"
     facts["observed"] = last[-1][:200] if last else f"exit {rc}"
     return (warn if optional else fail)(title, **facts)
+
+
+def words(err: str) -> list[str]:
+    """The lines of a child's last words that say why: the error itself stands last.
+
+    A process that a signal ended leaves Python's own note ("Fatal Python error"), whose first frame
+    says where; below it stand only lists of modules.
+    """
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    fatal = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if fatal:
+        frames = [line for line in lines[fatal[-1] :] if line.startswith('File "')]
+        return [*frames[:1], lines[fatal[-1]]]
+    errors = [i for i, line in enumerate(lines) if ERROR.match(line)]
+    return lines[max(0, errors[-1] - 2) : errors[-1] + 1] if errors else lines[-3:]
 
 
 def _death(number: int) -> str:

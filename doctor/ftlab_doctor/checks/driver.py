@@ -91,7 +91,9 @@ def secure_boot(host: Host) -> Finding:
     said = host.command("mokutil")
     on = host.text("SecureBoot") == "1" or bool(said and "enabled" in said.out)
     log = host.command("dmesg")
-    rejected = bool(log and "Key was rejected" in log.out)
+    rejected = bool(
+        log and re.search(r"Key was rejected|unsigned module|Required key not available", log.out)
+    )
     version, signer = host.command("modinfo version"), host.command("modinfo signer")
     built = bool(version and version.rc == 0 and version.out.strip())
     enrolled = host.command("mok enrolled")
@@ -148,8 +150,22 @@ def open_module(host: Host) -> Finding:
     words = host.text("/proc/driver/nvidia/version")
     newest = max((cc for _, cc in stack.families(host)), default=(0, 0))
     rule = rules.tables()["open_module_needed"][0]
+    oldest, least = (
+        min((cc for _, cc in stack.families(host)), default=(99, 0)),
+        tuple(rules.tables()["open_module_needed"][1]["cc"]),
+    )
+    if words and "Open Kernel Module" in words and oldest < least:
+        return fail(
+            f"NVIDIA's open kernel module is loaded, and it does not serve a card older than Turing (sm_{oldest[0]}{oldest[1]})",
+            observed=words.splitlines()[0][:80], expected="the closed module", evidence=[("/proc/driver/nvidia/version", words[:80])],
+            fix=Fix(f"sudo apt install nvidia-driver-{release(stack.driver(host))[:1][0]} && sudo reboot", "reboot", "host"),
+        )  # fmt: skip
     if not words or newest < tuple(rule["cc"]):
-        return skip("only Blackwell and later ask for it")
+        return (
+            ok("it serves this card")
+            if words and stack.families(host)
+            else skip("only Blackwell and later ask for it")
+        )
     if "Open Kernel Module" in words:
         return ok("open kernel module")
     log = host.command("dmesg")
@@ -183,16 +199,44 @@ def loaded(host: Host) -> Finding:
     version = stack.kernel_module(host)
     if version or stack.gpus(host):
         return ok(version or stack.driver(host))
-    if all(card.get("driver") == "vfio-pci" for card in stack.cards(host)) and stack.cards(host):
+    holders = {card.get("driver") for card in stack.cards(host)}
+    if holders and holders <= {"vfio-pci", "pci-stub", "xen-pciback"}:
+        holder = sorted(map(str, holders))[0]
         return fail(
-            "The GPU is set aside for a virtual machine (vfio-pci)",
-            observed="vfio-pci",
+            f"The GPU is set aside for a virtual machine ({holder})",
+            observed=holder,
             expected="nvidia",
-            fix=Fix("remove the card's id from vfio-pci's options and reboot", "reboot", "host"),
+            fix=Fix(f"remove the card's id from {holder}'s options and reboot", "reboot", "host"),
         )
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
+    waiting = re.search(
+        r"^nvidia\S*[/,].*?: (added|built)\b", dkms.out if dkms else "", re.MULTILINE
+    )
+    if waiting and not there:
+        headers = (
+            f"linux-headers-{host.kernel}"
+            if "debian" in str(host.system.get("os")) or "ubuntu" in str(host.system.get("os"))
+            else f"kernel-devel-{host.kernel}"
+        )
+        install = "apt" if headers.startswith("linux") else "dnf"
+        return fail(
+            f"The NVIDIA driver was not built for this kernel, {host.kernel}", observed=waiting[0], expected="installed",
+            evidence=[("dkms status", waiting[0])], why="the kernel was updated without its headers, or its compiler is missing",
+            fix=Fix(f"sudo {install} install {headers} gcc make && sudo dkms autoinstall && sudo modprobe nvidia", "root", "host"),
+        )  # fmt: skip
+    log = host.command("dmesg")
+    other = re.search(
+        r"^.*nvidia.*(version magic|disagrees about version).*",
+        log.out if log else "",
+        re.MULTILINE,
+    )
+    if other:
+        return fail(
+            f"The NVIDIA module on this disk was built for another kernel than {host.kernel}", observed=other[0][:120], expected="a module of this kernel",
+            evidence=[("dmesg", other[0])], fix=[Fix("sudo dkms autoinstall --force && sudo modprobe nvidia", "root", "host"), reinstall(host)],
+        )  # fmt: skip
     return fail(
         "The NVIDIA driver is not loaded" if there else "No NVIDIA driver is installed for this kernel",
         observed=f"no module `nvidia` in kernel {host.kernel}", expected="module nvidia",
@@ -259,12 +303,28 @@ def nodes(host: Host) -> Finding:
     if not shut:
         return ok(f"{len(cards)} cards")
     name, error = next(iter(shut.items()))
+    if error == "EPERM" and host.env("SLURM_JOB_ID") and not host.in_container:
+        return fail(
+            "This Slurm job was given no GPU", observed=f"{error} on {name}", evidence=[(f"open {name}", error), ("SLURM_JOB_ID", "set")],
+            expected="a job with --gres", why="its control group forbids every card of the node", fix=Fix("srun --gres=gpu:1 --pty bash", "none", "host"),
+        )  # fmt: skip
     if error == "EPERM":
         return fail(
             f"The control group forbids {name}", observed=error, evidence=[(f"open {name}", error)],
             why="systemd reloaded its units, or the job was given no GPU",
             fix=Fix("create the container anew (or ask the scheduler for a GPU: srun --gres=gpu:1)", "none", "host"),
         )  # fmt: skip
+    if error in ("ENXIO", "ENODEV"):
+        again = (
+            [Fix("docker run --gpus all ...  # create the container anew", "none", "host")]
+            if host.in_container
+            else []
+        )
+        return fail(f"The device node {name} leads nowhere: the module was loaded anew under another number", observed=error, expected="a node of the running module",
+                    evidence=[(f"open {name}", error)], fix=[*again, Fix("sudo rm /dev/nvidia*; sudo nvidia-modprobe -c 0 -u", "root", "host")])  # fmt: skip
+    if error not in ("EACCES", "EPERM"):
+        return fail(f"{name} does not answer ({error}): the card is lost or the driver has failed", observed=error, expected="it opens",
+                    evidence=[(f"open {name}", error)], fix=Fix("sudo reboot  # and look at dmesg for Xid", "reboot", "host"))  # fmt: skip
     return fail(f"This user may not open {name}", observed=f"{error}, mode {devices[name].get('mode')}",
                 evidence=[(f"open {name}", error)], expected="readable and writable",
                 fix=Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"))  # fmt: skip

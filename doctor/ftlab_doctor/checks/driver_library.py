@@ -9,6 +9,32 @@ from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
+STUB = 34  # CUDA_ERROR_STUB_LIBRARY
+RELOAD = "sudo sh -c 'modprobe -r nvidia_uvm; modprobe nvidia_uvm' || sudo reboot"
+UPDATE, RESTART = (
+    "update the NVIDIA driver in Windows, then wsl --shutdown",
+    "wsl --update; wsl --shutdown",
+)
+# What cuInit returns: the cause, and what mends it.
+CAUSES = {
+    2: ("no memory is left on the card", "end the processes that hold it"),
+    3: ("the driver did not come up", "sudo nvidia-modprobe -c 0 -u || sudo reboot"),
+    46: ("the device is busy or unavailable", "sudo nvidia-smi -c 0"),
+    100: ("no device is visible", "unset CUDA_VISIBLE_DEVICES"),
+    101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
+    304: ("the operating system refused a call (a device node or a limit)", "sudo nvidia-modprobe -c 0 -u"),
+    500: ("libcuda lacks a function: it is not of this driver", "sudo reboot"),
+    802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
+    803: ("driver and libcuda do not fit together", "sudo reboot"),
+    804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
+    999: ("the driver lost its state, as after a suspend of the machine", RELOAD),
+}  # fmt: skip
+WINDOWS = {
+    100: ("Windows lends WSL no GPU that CUDA can use", UPDATE),
+    500: ("the libcuda that Windows gave is older or newer than its driver", UPDATE),
+    999: ("the driver of Windows lost its state", RESTART),
+}
+
 
 @check(
     "driver.library",
@@ -48,6 +74,12 @@ def compat(host: Host) -> Finding:
     cuda = host.section("cuda")
     real = str(cuda.get("path") or loader.find(host, "libcuda.so.1").real)
     version = loader.version_in(real)
+    if "/stubs/" in real or cuda.get("init") == STUB:
+        return fail(
+            "The libcuda that loads is a stub for linking: it has no driver behind it", observed=real,
+            expected=f"libcuda.so.{module or '<driver>'}", evidence=[("libcuda.so.1", real), ("cuInit", str(cuda.get("init")))],
+            why="a `stubs` folder is meant for the compiler's -L, not for the loader", fix=_without(host, real),
+        )  # fmt: skip
     if host.wsl or not module or release(version) in ((), (1,)) or len(release(version)) < 2:
         return skip("nothing to compare")
     wrong = cuda.get("init") in (803, 804)
@@ -117,6 +149,7 @@ def nvml(host: Host) -> Finding:
         "gpu.fabric",
         "gpu.visible",
         "gpu.lost",
+        "gpu.mode",
     ),
 )
 def start(host: Host) -> Finding:
@@ -126,21 +159,16 @@ def start(host: Host) -> Finding:
         return (
             skip("no NVIDIA GPU") if not stack.expected(host) else unknown("cuInit was not called")
         )
-    rc, causes = facts["init"], {
-        2: ("no memory is left on the card", "end the processes that hold it"),
-        46: ("the device is busy or unavailable", "sudo nvidia-smi -c 0"),
-        100: ("no device is visible", "unset CUDA_VISIBLE_DEVICES"),
-        101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
-        802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
-        803: ("driver and libcuda do not fit together", "sudo reboot"),
-        804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
-        999: ("the driver failed for an unknown reason", "sudo nvidia-modprobe -c 0 -u || sudo reboot"),
-    }  # fmt: skip
+    rc, causes = facts["init"], CAUSES | (WINDOWS if host.wsl else {})
     if rc == 0:
         return ok(f"{len(facts.get('devices') or [])} devices")
-    cause, fix = causes.get(rc, ("a reason that this doctor does not know", "sudo reboot"))
+    cause, fix = causes.get(
+        rc, ("a reason that this doctor does not know", UPDATE if host.wsl else "sudo reboot")
+    )
+    where = "windows" if host.wsl and fix in (UPDATE, RESTART) else ""
+    needs = "root" if "sudo" in fix or where else "none"
     return fail(f"CUDA does not start (error {rc}): {cause}", observed=f"cuInit = {rc}", expected="0",
-                evidence=[("cuInit", str(rc))], fix=Fix(fix, "root" if "sudo" in fix else "none"))  # fmt: skip
+                evidence=[("cuInit", str(rc))], fix=Fix(fix, needs, where))  # fmt: skip
 
 
 @check(
@@ -198,7 +226,7 @@ def note(host: Host) -> Finding:
     ]
     if not lines:
         return (
-            ok("no")
+            ok("no card failed to start")
             if log and log.rc == 0
             else unknown("the kernel's log cannot be read without root")
         )

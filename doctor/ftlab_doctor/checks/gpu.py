@@ -37,7 +37,7 @@ def lost(host: Host) -> Finding:
     """Fewer cards than the bus shows, or one whose handle cannot be had."""
     nvml = host.section("nvml")
     if nvml.get("rc") != 0 or host.in_container or host.wsl:
-        return skip("cannot be told here")
+        return skip("only told where the driver runs, outside containers")
     bad = [g for g in nvml.get("gpus", []) if g.get("rc")]
     ours = [c for c in stack.cards(host) if c.get("driver") == "nvidia"]
     count = len(nvml.get("gpus", [])) - len(bad)
@@ -123,6 +123,10 @@ def visible(host: Host) -> Finding:
         if not valid:
             wrong = part
             break
+    twice = next((part for part in parts if parts.count(part) > 1), "")
+    if twice and not wrong:
+        return fail(f"CUDA_VISIBLE_DEVICES names {twice} twice, which CUDA refuses", observed=f"CUDA_VISIBLE_DEVICES={value}", expected="each card once",
+                    evidence=[("CUDA_VISIBLE_DEVICES", value)], fix=f"export CUDA_VISIBLE_DEVICES={','.join(dict.fromkeys(parts))}")  # fmt: skip
     if not wrong and value:
         return ok(value)
     title = ("CUDA_VISIBLE_DEVICES hides every GPU" if value in ("", "-1", "NoDevFiles") or wrong == parts[0]

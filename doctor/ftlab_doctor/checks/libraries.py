@@ -29,12 +29,13 @@ def broken(host: Host) -> Finding:
     bad = [path for path, facts in host.section("elf").items() if facts.get("broken")]
     if not bad:
         return ok(f"{len(host.section('elf'))} files")
-    package = _owner(host, bad[0])
+    package = owner(host, bad[0])
     return fail(f"{bad[0].rsplit('/', 1)[-1]} is damaged: it is no shared library", observed=bad[0], evidence=[(bad[0], "no ELF file")],
                 why="an interrupted download or a full disk", fix=f"pip install --force-reinstall --no-cache-dir --no-deps {package}")  # fmt: skip
 
 
-def _owner(host: Host, path: str) -> str:
+def owner(host: Host, path: str) -> str:
+    """The package that a compiled file belongs to, as name==version where that is known."""
     name = path.removeprefix(host.site + "/")
     match = re.match(r"nvidia/([a-z_]+)/", name)
     if match:
@@ -214,7 +215,7 @@ def preload(host: Host) -> Finding:
     harmless = re.compile(r"lib(tcmalloc|jemalloc|mimalloc|iomp5|gomp)")
     strange = [part for part in re.split(r"[\s:]+", value) if part and not harmless.search(part)]
     if not strange:
-        return ok(value)
+        return ok(value or "LD_PRELOAD is not set")
     cuda = any(CUDA.search(part) or "libcuda" in part for part in strange)
     return (fail if cuda else warn)(f"LD_PRELOAD loads {strange[0].rsplit('/', 1)[-1]} into every program", observed=value,
                 expected="nothing", evidence=[("LD_PRELOAD", value)], fix="unset LD_PRELOAD")  # fmt: skip
@@ -236,8 +237,12 @@ def triton_libcuda(host: Host) -> Finding:
     """TRITON_LIBCUDA_PATH, `ldconfig -p`, then LD_LIBRARY_PATH. Source: triton backends/nvidia/driver.py."""
     if not stack.expected(host) or not host.package("triton"):
         return skip("no NVIDIA GPU" if not stack.expected(host) else "no triton")
-    if host.env("TRITON_LIBCUDA_PATH"):
-        return ok("TRITON_LIBCUDA_PATH")
+    told = host.env("TRITON_LIBCUDA_PATH")
+    if told and host.has("libraries"):
+        if loader.inside(host, told, "libcuda.so.1") or loader.inside(host, told, "libcuda.so"):
+            return ok("TRITON_LIBCUDA_PATH")
+        return fail("TRITON_LIBCUDA_PATH names a folder without libcuda", observed=told, expected="a folder with libcuda.so.1", blocks=("triton", "compile"),
+                    evidence=[("TRITON_LIBCUDA_PATH", told)], fix="unset TRITON_LIBCUDA_PATH")  # fmt: skip
     if host.command("ldconfig") is None:
         return unknown("ldconfig was not asked")
     names = [n for n in loader.cache(host) if n.startswith("libcuda.so")]

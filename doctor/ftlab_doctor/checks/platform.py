@@ -92,7 +92,7 @@ def glibc(host: Host) -> Finding:
     )  # fmt: skip
 
 
-@check("platform.python", "Is there a torch wheel for this Python?")
+@check("platform.python", "Is there a torch wheel for this Python?", ["env.base"])
 def python(host: Host) -> Finding:
     """Interpreter version, implementation, and the tag of the torch that is installed."""
     from ftlab_doctor import rules
@@ -109,19 +109,14 @@ def python(host: Host) -> Finding:
             "This Python runs without the GIL, which most compiled wheels do not support",
             fix="python3 -m venv .venv  # with an ordinary build of Python",
         )
-    major = ".".join(version.split(".")[:2])
-    soabi, torch = host.python.get("soabi", ""), host.package("torch")
-    for tag in (torch or {}).get("tags", []):
-        match = re.match(r"cp(\d)(\d+)-", tag)
-        if match and f"{match[1]}.{match[2]}" != major:
-            return fail(
-                f"torch was installed for Python {match[1]}.{match[2]}, and this is {major}",
-                observed=f"{soabi or version}",
-                expected=tag,
-                evidence=[("torch WHEEL", tag)],
-                fix="pip install --force-reinstall torch",
-            )
     wanted = torch_version(host)
+    tags = _interpreters(host)
+    if tags:
+        mine = "cp" + "".join(map(str, release(version)[:2]))
+        if any(tag.startswith(mine) or "abi3" in tag for tag in tags):
+            return ok(f"Python {version}")
+        return fail(f"torch {wanted} was built for {tags[0].split('-')[0]}, and this is Python {version}", expected=mine, evidence=[("WHEEL", tags[0])],
+                    fix="pip install --force-reinstall torch")  # fmt: skip
     for rule in rules.tables()["torch_python"]:
         if wanted and satisfies(wanted, rule["torch"]):
             if satisfies(version, rule["python"]):
@@ -131,9 +126,17 @@ def python(host: Host) -> Finding:
                 expected=rule["python"],
                 fix="make the environment anew with Python 3.11",
             )
+    if wanted and release(version) >= (3, 9):
+        return unknown(f"no rule knows which Pythons torch {wanted} has wheels for")
     return ok(f"Python {version}") if release(version) >= (3, 9) else fail(
         f"Python {version} is too old for any current torch", expected=">= 3.10",
         fix="make the environment anew with Python 3.11")  # fmt: skip
+
+
+def _interpreters(host: Host) -> list[str]:
+    """The tags of the installed torch that name an interpreter."""
+    package = host.package("torch") or {}
+    return [tag for tag in package.get("tags", []) if re.match(r"cp\d", tag)]
 
 
 @check("platform.memory", "Is there enough main memory to load a model?")
@@ -190,6 +193,19 @@ def limits(host: Host) -> Finding:
             expected=">= 1024",
             fix="ulimit -n 65536",
         )
+    room, processes = found.get("AS", -1), found.get("NPROC", -1)
+    if 0 <= room < 64 << 30:  # CUDA alone reserves tens of GiB of addresses
+        return fail(
+            f"This shell may use {room >> 30} GiB of addresses: torch and CUDA reserve far more than they touch",
+            observed=f"ulimit -v {room >> 10}", expected="unlimited", evidence=[("ulimit -v", str(room >> 10))],
+            why="login nodes of clusters set this; train inside a job", fix="ulimit -v unlimited",
+        )  # fmt: skip
+    if 0 <= processes < 512 and not host.root:
+        return warn(
+            f"Only {processes} processes and threads may run: data workers and OpenMP cannot start theirs",
+            observed=str(processes), expected=">= 4096", blocks=("workers",), evidence=[("ulimit -u", str(processes))],
+            fix="ulimit -u 4096  # or train inside a job",
+        )  # fmt: skip
     if 0 <= lock < 64 * 1024 and len(gpus(host)) > 1:
         return warn(
             f"Only {lock // 1024} KiB may be locked: NCCL over InfiniBand fails",

@@ -136,23 +136,29 @@ def ptxas(host: Host) -> Finding:
         return fail("Triton's ptxas does not run", observed=str(words[0] or "missing"), blocks=("triton", "compile"),
                     fix="pip install --force-reinstall --no-deps triton==" + str(host.version("triton"))) if any(words) else \
             unknown("its version is not known")  # fmt: skip
-    highest = max(stack.capabilities(host), default=None)
-    if highest is None:
-        return ok(f"ptxas {', '.join(known)}")
-    newest = (0, 0)
-    for rule in rules.tables()["ptxas_newest"]:
-        if any(_number(word) >= _number(rule["ptxas"]) for word in known):
-            newest = max(newest, tuple(rule["cc"]))
-    if highest <= newest:
-        return ok(f"ptxas {', '.join(known)}")
-    needed = next(
-        (r["ptxas"] for r in rules.tables()["ptxas_newest"] if tuple(r["cc"]) >= highest), None
-    )
-    if needed is None:
-        return unknown(f"no rule knows the ptxas for sm_{highest[0]}{highest[1]}")
-    return fail(f"Triton's ptxas {known[-1]} does not know sm_{highest[0]}{highest[1]}", observed=f"ptxas {known[-1]}", expected=f">= {needed}",
-                evidence=[("ptxas --version", known[-1])], blocks=("triton", "compile"),
-                fix=["export TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas  # of CUDA 13", "pip install -U triton"])  # fmt: skip
+    cards = stack.capabilities(host)
+    told = {cc: [rules.assembles(word, cc) for word in known] for cc in cards}
+    lost = [cc for cc in cards if not any(told[cc]) and None not in told[cc]]
+    if lost:
+        return _lost(known[-1], lost[0], bool(override))
+    unsure = [f"sm_{a}{b}" for (a, b), answers in told.items() if not any(answers)]
+    if unsure:
+        return unknown(f"no rule knows whether ptxas {known[-1]} assembles for {', '.join(unsure)}")
+    return ok(f"ptxas {', '.join(known)}")
+
+
+def _lost(known: str, cc: tuple[int, int], override: bool) -> Finding:
+    """A card that no ptxas here assembles for: it is too new, or has been dropped."""
+    can = [row["ptxas"] for row in rules.tables()["ptxas"] if f"sm_{cc[0]}{cc[1]}" in row["arch"]]
+    newest = "export TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas  # of CUDA 13"
+    dropped = bool(can) and _number(can[-1]) < _number(known)
+    return fail(
+        f"Triton's ptxas {known} {'no longer assembles' if dropped else 'does not know'} sm_{cc[0]}{cc[1]}",
+        observed=f"ptxas {known}" + (", by TRITON_PTXAS_PATH" if override else ""),
+        expected=(f"<= {can[-1]}" if dropped else f">= {can[0]}") if can else "a newer one",
+        evidence=[("ptxas --version", known)], blocks=("triton", "compile"),
+        fix=["unset TRITON_PTXAS_PATH"] if override else ["pip install 'triton<3.7'"] if dropped else [newest, "pip install -U triton"],
+    )  # fmt: skip
 
 
 def _number(text: str) -> tuple[int, ...]:

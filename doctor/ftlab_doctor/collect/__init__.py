@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ftlab_doctor import __version__
@@ -32,17 +31,16 @@ def collect(lock: str | None = None) -> dict[str, Any]:
         "format": FORMAT, "version": VERSION,
         "made": {"tool": __version__, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
     }  # fmt: skip
-    with ThreadPoolExecutor(12) as pool:  # children are waited for side by side
-        waiting = commands.start(pool)
-        for step in (
-            system.collect, environment.collect, files.collect, devices.collect, python.collect,
-            places.collect,
-        ):  # fmt: skip
-            _guarded(facts, step)
-        _guarded(facts, lambda facts: packages.collect(facts, lock))
-        for late in (libraries.collect, builds.collect, elf_facts.collect):
-            _guarded(facts, late)
-        commands.finish(facts, waiting)
+    waiting = commands.start()  # children work while this process reads files
+    for step in (
+        system.collect, environment.collect, files.collect, devices.collect, python.collect,
+        places.collect,
+    ):  # fmt: skip
+        _guarded(facts, step)
+    _guarded(facts, lambda facts: packages.collect(facts, lock))
+    for late in (libraries.collect, builds.collect, elf_facts.collect):
+        _guarded(facts, late)
+    commands.finish(facts, waiting)
     return facts
 
 

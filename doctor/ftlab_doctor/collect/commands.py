@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+import threading
+from collections.abc import Callable
 from typing import Any
 
-from ftlab_doctor.collect.reading import names, put, text
+from ftlab_doctor.collect.libraries import DEFAULT
+from ftlab_doctor.collect.reading import names, put, text, which
 
 LIMIT = 24_000  # characters kept of each stream
 PROGRAMS = (
@@ -46,43 +46,80 @@ def run(argv: list[str], seconds: float = 5.0, limit: int = LIMIT) -> Answer:
     return {"rc": done.returncode, "out": out[-limit:], "err": err[-limit:]}
 
 
-def child(name: str, seconds: float) -> Answer:
-    """One of our own stand-alone files in a fresh interpreter: a crash there is not one here."""
-    script = str(Path(__file__).with_name(name))
+class Later:
+    """An answer that a thread waits for."""
+
+    def __init__(self, ask: Callable[..., Answer], *arguments: Any) -> None:
+        self._answer: Answer = {"rc": None, "error": "not asked"}
+        self._thread = threading.Thread(target=self._run, args=(ask, arguments), daemon=True)
+        self._thread.start()
+
+    def _run(self, ask: Callable[..., Answer], arguments: tuple[Any, ...]) -> None:
+        try:
+            self._answer = ask(*arguments)
+        except Exception as error:  # a thread has no caller that could see it
+            self._answer = {"rc": None, "error": f"{type(error).__name__}: {error}"}
+
+    def result(self) -> Answer:
+        """The answer, once it is there."""
+        self._thread.join()
+        return self._answer
+
+
+def child(name: str, library: str, seconds: float) -> Answer:
+    """One of our own stand-alone files in a fresh interpreter: a crash there is not one here.
+
+    Where the loader could find the library nowhere, no interpreter is started to be told so.
+    """
+    if not findable(library):
+        words = f"{library}: cannot open shared object file: No such file or directory"
+        return {"rc": 0, "out": f'{{"missing": "{words}"}}', "err": ""}
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
     return run([sys.executable, "-I", "-S", script], seconds)
 
 
-def start(pool: ThreadPoolExecutor) -> dict[str, Future[Answer]]:
+def findable(library: str) -> bool:
+    """Whether the loader's cache, or any folder it looks into, has a file of that name."""
+    try:
+        with open("/etc/ld.so.cache", "rb") as file:
+            if library.encode() in file.read():
+                return True
+    except OSError:
+        return True  # no cache, so no GNU loader: only trying tells
+    folders = [*os.environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":"), *DEFAULT]
+    folders += [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
+    return any(os.path.lexists(os.path.join(folder, library)) for folder in folders)
+
+
+def start() -> dict[str, Later]:
     """Start everything that is slow."""
     waiting = {
-        "nvml": pool.submit(child, "nvml_child.py", 15.0),
-        "cuda": pool.submit(child, "cuda_child.py", 15.0),
-        "ldconfig": pool.submit(_ldconfig),
-        "dmesg": pool.submit(_kernel_log),
+        "nvml": Later(child, "nvml_child.py", "libnvidia-ml.so.1", 15.0),
+        "cuda": Later(child, "cuda_child.py", "libcuda.so.1", 15.0),
+        "ldconfig": Later(_ldconfig),
+        "dmesg": Later(_kernel_log),
     }
     asked: dict[str, list[str]] = {}
-    if shutil.which("docker") and not os.path.exists("/.dockerenv"):
+    if which("docker") and not os.path.exists("/.dockerenv"):
         asked["docker info"] = ["docker", "info", "--format", DOCKER]
         asked["docker context"] = ["docker", "context", "show"]
-    if shutil.which("nvidia-ctk"):
+    if which("nvidia-ctk"):
         asked["nvidia-ctk"] = ["nvidia-ctk", "--version"]
-    if shutil.which("nvcc"):
+    if which("nvcc"):
         asked["nvcc"] = ["nvcc", "--version"]
-    compiler = os.environ.get("CC") or next(
-        (c for c in ("gcc", "clang", "cc") if shutil.which(c)), ""
-    )
+    compiler = os.environ.get("CC") or next((c for c in ("gcc", "clang", "cc") if which(c)), "")
     if compiler:
         asked["cc"] = [*compiler.split()[:1], "-dumpversion"]
     asked |= _driver_questions()
-    return waiting | {name: pool.submit(run, argv, 3.0) for name, argv in asked.items()}
+    return waiting | {name: Later(run, argv, 3.0) for name, argv in asked.items()}
 
 
-def finish(facts: dict[str, Any], waiting: dict[str, Future[Answer]]) -> None:
+def finish(facts: dict[str, Any], waiting: dict[str, Later]) -> None:
     """Fill `commands`, `programs`, `nvml` and `cuda`."""
     import json
 
-    for name, future in waiting.items():
-        answer = future.result()
+    for name, later in waiting.items():
+        answer = later.result()
         if name in ("nvml", "cuda"):
             try:
                 facts[name] = json.loads(answer.get("out") or "")
@@ -94,21 +131,21 @@ def finish(facts: dict[str, Any], waiting: dict[str, Future[Answer]]) -> None:
         elif answer.get("error") != "not found":
             put(facts, "commands", name, answer)
     for name in PROGRAMS:
-        put(facts, "programs", name, shutil.which(name) or False)
+        put(facts, "programs", name, which(name) or False)
     put(facts, "programs", "$CC", _expanded("CC"))
     put(facts, "programs", "$CXX", _expanded("CXX"))
-    smi = shutil.which("nvidia-smi")
+    smi = which("nvidia-smi")
     if smi and not facts.get("nvml", {}).get("gpus"):  # its words are what people search for
         put(facts, "commands", "nvidia-smi", run([smi], 8.0))
 
 
 def _expanded(variable: str) -> str | bool:
     value = os.environ.get(variable, "").split()
-    return (shutil.which(value[0]) or False) if value else False
+    return (which(value[0]) or False) if value else False
 
 
 def _ldconfig() -> Answer:
-    program = shutil.which("ldconfig") or "/sbin/ldconfig"
+    program = which("ldconfig") or "/sbin/ldconfig"
     answer = run([program, "-p"], 3.0)
     wanted = (
         "libcu",
@@ -130,7 +167,7 @@ def _ldconfig() -> Answer:
 def _kernel_log() -> Answer:
     """Lines of the kernel's log about the GPU, and about processes killed for memory."""
     answer = run(["dmesg"], 2.0)
-    if answer.get("rc") != 0 and shutil.which("journalctl"):
+    if answer.get("rc") != 0 and which("journalctl"):
         answer = run(["journalctl", "-k", "-b", "-o", "cat", "-n", "3000", "--no-pager"], 1.0)
     if answer.get("rc") == 0:
         wanted = (
@@ -141,6 +178,10 @@ def _kernel_log() -> Answer:
             "Out of memory",
             "oom-kill",
             "Key was rejected",
+            "unsigned module",
+            "Required key not available",
+            "version magic",
+            "disagrees about version",
         )
         kept = [line for line in answer["out"].splitlines() if any(word in line for word in wanted)]
         answer = {"rc": 0, "out": "\n".join(kept[-80:]), "err": ""}

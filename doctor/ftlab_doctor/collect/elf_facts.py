@@ -10,7 +10,7 @@ from typing import Any
 
 from ftlab_doctor import loader
 from ftlab_doctor.collect.reading import put
-from ftlab_doctor.elf import NEEDED, RPATH, RUNPATH, SONAME, Elf, NotElf
+from ftlab_doctor.elf import NEEDED, RPATH, RUNPATH, SONAME, Elf, NotElf, gnu_hash
 from ftlab_doctor.host import Host
 
 # Compiled extensions that are built against one torch, and libraries that link to their siblings.
@@ -136,7 +136,10 @@ def _missing(path: str, providers: list[str], wanted: re.Pattern[str]) -> list[s
         with Elf(path) as elf:
             lost = []
             for name in elf.undefined():
-                if wanted.match(name) and not any(library.defines(name) for library in opened):
+                if not wanted.match(name):
+                    continue
+                code = gnu_hash(name)
+                if not any(library.defines(name, code) for library in opened):
                     lost.append(name)
                     if len(lost) >= ENOUGH:
                         break

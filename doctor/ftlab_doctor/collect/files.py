@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from typing import Any
 
 from ftlab_doctor.collect.reading import names, put, text
@@ -45,8 +46,13 @@ def collect(facts: dict[str, Any]) -> None:
     _secure_boot(facts)
     _wsl_config(facts)
     for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
-        content = text(path, 4096)
-        put(facts, "files", path, content if content is False else True)
+        content = text(path, 1 << 18)
+        if isinstance(
+            content, str
+        ):  # of a long file only the names that say for which driver it was made
+            found = sorted(set(re.findall(r"\blib(?:cuda|nvidia-ml)\.so\.[\d.]*\d", content)))
+            content = "\n".join(found) or True
+        put(facts, "files", path, content)
 
 
 def _modules() -> str | bool:

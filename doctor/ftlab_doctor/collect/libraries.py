@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from ftlab_doctor.collect.reading import names, put
+from ftlab_doctor.collect.reading import put
 
 DEFAULT = (
     "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
@@ -27,6 +27,8 @@ def collect(facts: dict[str, Any]) -> None:
     for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":"):
         if folder:
             _list(facts, os.path.abspath(folder), INTERESTING)
+    if os.environ.get("TRITON_LIBCUDA_PATH"):
+        _list(facts, os.path.abspath(os.environ["TRITON_LIBCUDA_PATH"]), INTERESTING)
     prefix = facts["python"]["prefix"]
     extra = [
         os.path.join(prefix, "lib"),
@@ -51,16 +53,15 @@ def collect(facts: dict[str, Any]) -> None:
 def _list(facts: dict[str, Any], folder: str, wanted: re.Pattern[str] | None) -> None:
     if folder in facts["libraries"]["dirs"]:
         return
-    inside = names(folder)
-    if inside is False:
+    try:
+        with os.scandir(folder) as entries:
+            inside = [e for e in entries if ".so" in e.name and (wanted is None or wanted.match(e.name))]  # fmt: skip
+    except OSError:
         return
-    found = {}
-    for name in inside:
-        if ".so" in name and (wanted is None or wanted.match(name)):
-            real = os.path.realpath(os.path.join(folder, name))
-            found[name] = (
-                os.path.basename(real)
-                if os.path.dirname(real) == os.path.realpath(folder)
-                else real
-            )
+    found, here = {}, os.path.realpath(folder)
+    for entry in sorted(inside, key=lambda entry: entry.name):
+        found[entry.name] = entry.name
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path)
+            found[entry.name] = os.path.basename(real) if os.path.dirname(real) == here else real
     put(facts["libraries"], "dirs", folder, found)

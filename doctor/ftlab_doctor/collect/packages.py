@@ -11,7 +11,8 @@ from ftlab_doctor.collect.reading import names, put, text
 from ftlab_doctor.markers import normal
 
 # Their absence or a wrong size breaks training; the big ones' thousands of other files are left.
-CHECKED = re.compile(r"\.so(\.\d+)*\Z|/__init__\.py\Z|/version\.py\Z|\.json\Z")
+CHECKED = (b".so,", b".so.", b"/__init__.py,", b"/version.py,", b".json,")
+FIELD = re.compile(r"^(Name|Version|Requires-Dist|Requires-Python): (.*?)\s*$", re.MULTILINE)
 LIMIT = 4_000  # files checked of one package
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
@@ -39,19 +40,13 @@ def collect(facts: dict[str, Any], lock: str | None = None) -> None:
 def _package(folder: str, name: str) -> dict[str, Any] | None:
     base = os.path.join(folder, name)
     old = name.endswith(".egg-info")
-    header = text(
-        os.path.join(base, "PKG-INFO" if old else "METADATA") if os.path.isdir(base) else base,
-        1 << 18,
-    )
-    if not isinstance(header, str):
+    header = _header(os.path.join(base, "PKG-INFO" if old else "METADATA") if os.path.isdir(base) else base)  # fmt: skip
+    if header is None:
         stem = name.rsplit(".", 1)[0].rsplit("-", 1)
         return {"name": stem[0], "version": stem[-1], "location": folder, "broken": "no METADATA"}
-    header = header.partition("\n\n")[0]
     fields: dict[str, list[str]] = {}
-    for line in header.splitlines():
-        key, found, value = line.partition(": ")
-        if found and key in ("Name", "Version", "Requires-Dist", "Requires-Python"):
-            fields.setdefault(key, []).append(value.strip())
+    for key, value in FIELD.findall(header):
+        fields.setdefault(key, []).append(value)
     if "Name" not in fields or "Version" not in fields:
         return {
             "name": name.split("-")[0],
@@ -75,29 +70,53 @@ def _package(folder: str, name: str) -> dict[str, Any] | None:
     return package | ({"damaged": damage} if damage else {})
 
 
+def _header(path: str) -> str | None:
+    """The fields before the description, which is long and not read."""
+    limit = 4096
+    while True:
+        content = text(path, limit)
+        if not isinstance(content, str):
+            return None
+        head, end, _ = content.replace("\r\n", "\n").partition("\n\n")
+        if end or len(content) < limit // 4 or limit >= 1 << 18:
+            return head
+        limit *= 4
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines with a file of CHECKED. Of tens of thousands, only these become objects."""
+    found = {}
+    for ending in CHECKED:
+        at = content.find(ending)
+        while at >= 0:
+            start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
+            found[start] = content[start : end if end >= 0 else len(content)]
+            at = content.find(ending, at + len(ending))
+    return [found[start] for start in sorted(found) if found[start].count(b",") > 1]
+
+
 def _damage(folder: str, record: str) -> list[str]:
     """Files that RECORD lists and that are gone or have another size: "path: what"."""
-    found: list[str] = []
     try:
-        file = open(record, encoding="utf-8", errors="replace")  # noqa: SIM115
+        with open(record, "rb") as file:
+            content = file.read(1 << 24)
     except OSError:
-        return found
-    with file:
-        checked = 0
-        for line in file:
-            parts = line.rstrip("\n").rsplit(",", 2)
-            if len(parts) != 3 or not CHECKED.search(parts[0]):
-                continue
-            checked += 1
-            if checked > LIMIT or len(found) >= 5:
-                break
-            try:
-                size = os.stat(os.path.join(folder, parts[0].strip('"'))).st_size
-            except OSError:
-                found.append(f"{parts[0]}: missing")
-                continue
-            if parts[2].isdigit() and size != int(parts[2]):
-                found.append(f"{parts[0]}: {size} bytes, was {parts[2]}")
+        return []
+    found: list[str] = []
+    root = os.fsencode(folder) + b"/"
+    for line in _lines(content)[:LIMIT]:
+        path, _, was = line.rstrip().rsplit(b",", 2)
+        path = path.strip(b'"')
+        shown = path.decode("utf-8", "replace")
+        try:
+            size = os.stat(root + path).st_size
+        except OSError:
+            found.append(f"{shown}: missing")
+        else:
+            if was.isdigit() and size != int(was):
+                found.append(f"{shown}: {size} bytes, was {int(was)}")
+        if len(found) >= 5:
+            break
     return found
 
 

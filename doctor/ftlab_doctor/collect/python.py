@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import site
 import sys
 import sysconfig
 from typing import Any
 
-from ftlab_doctor.collect.reading import names, text
+from ftlab_doctor.collect.reading import names, text, which
 
 # Imports that training makes. One of these names lying where it should not is what shadows.
 IMPORTS = (
@@ -55,7 +54,7 @@ def _gil() -> bool:
 
 def _pip() -> dict[str, str] | bool:
     """The `pip` that a shell would start, and the interpreter in its first line."""
-    path = shutil.which("pip")
+    path = which("pip")
     if not path:
         return False
     first = str(text(path, 512)).partition("\n")[0]

@@ -27,6 +27,16 @@ def names(folder: str) -> list[str] | Literal[False]:
         return False
 
 
+def which(program: str) -> str | None:
+    """Where a shell would find a program. (shutil does more, and takes its time to be imported.)"""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for folder in [""] if os.path.dirname(program) else folders:
+        path = os.path.join(folder, program)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
+
+
 def put(facts: dict[str, Any], section: str, name: str, value: object) -> None:
     """Store one fact."""
     facts.setdefault(section, {})[name] = value

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import glob
 import os
-import platform
+import pwd
 import resource
-import socket
 import time
 from typing import Any
 
@@ -21,10 +20,11 @@ def collect(facts: dict[str, Any]) -> None:
     facts["system"] = {
         "kernel": uname.release, "build": uname.version, "machine": uname.machine,
         "name": uname.sysname, "os": _release(str(text("/etc/os-release") or "")),
-        "libc": list(platform.libc_ver()), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)),
+        "libc": _libc(), "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)),
         "memory": {name: memory.get(name, 0) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal")},
-        "limits": {name: _limit(name) for name in ("MEMLOCK", "NOFILE", "NPROC", "STACK")},
-        "uid": os.getuid(), "gids": sorted(os.getgroups()), "time": int(time.time()),
+        "limits": {name: _limit(name) for name in ("AS", "MEMLOCK", "NOFILE", "NPROC", "STACK")},
+        "uid": os.getuid(), "named": _named(), "interfaces": sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else [],
+        "gids": sorted(os.getgroups()), "time": int(time.time()),
         "cgroup": {"memory": _memory_limit()},
     }  # fmt: skip
     facts["identity"] = identity()
@@ -33,14 +33,35 @@ def collect(facts: dict[str, Any]) -> None:
 def identity() -> dict[str, list[str] | str]:
     """Names that must not leave this machine."""
     users = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "SUDO_USER", "USERNAME")}
-    with contextlib.suppress(Exception):
-        users.add(getpass.getuser())
-    hosts = {socket.gethostname(), os.uname().nodename, os.environ.get("HOSTNAME", "")}
+    with contextlib.suppress(KeyError):
+        users.add(pwd.getpwuid(os.getuid()).pw_name)
+    hosts = {os.uname().nodename, os.environ.get("HOSTNAME", "")}
     return {
         "users": sorted(user for user in users if user),
         "hosts": sorted(host for host in hosts if host),
         "home": os.path.expanduser("~"),
     }
+
+
+def _named() -> bool:
+    """Whether this user has a name: getpass.getuser() fails for a bare number in a container."""
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        return True
+    try:
+        return bool(pwd.getpwuid(os.getuid()).pw_name)
+    except KeyError:
+        return False
+
+
+def _libc() -> list[str]:
+    """Name and version of the C library; empty texts where it does not tell (musl)."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        name, version = "", ""
+    if not name and glob.glob("/lib/ld-musl-*"):
+        name = "musl"
+    return [name, version]
 
 
 def _release(content: str) -> dict[str, str]:
@@ -64,7 +85,17 @@ def _pairs(content: str) -> dict[str, int]:
 
 def _cpu() -> dict[str, Any]:
     """Model and the flags that binaries rely on, of the first processor."""
-    wanted = {"avx", "avx2", "avx512f", "f16c", "fma", "hypervisor", "sse4_2"}
+    wanted = {
+        "amx_bf16",
+        "avx",
+        "avx2",
+        "avx512_bf16",
+        "avx512f",
+        "f16c",
+        "fma",
+        "hypervisor",
+        "sse4_2",
+    }
     model, flags = "", list[str]()
     for line in str(text("/proc/cpuinfo", 16384)).splitlines():
         name, _, value = line.partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FOLDER = Path(__file__).parent
 LIMITS = {
@@ -25,6 +26,13 @@ LIMITS = {
     "kernels": 120.0,
 }
 TAIL = 4000
+# No core file is left behind, and a child in a loop cannot fill the disk.
+START = (
+    "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+    "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (min(1 << 30, hard) if hard > 0 else 1 << 30, hard)); "
+    "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 Result = dict[str, Any]
 
 
@@ -41,30 +49,41 @@ def run(name: str, script: Path | None = None, limit: float | None = None) -> Re
     }
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(
-            [sys.executable, "-c", f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"],
+            [sys.executable, "-c", START, os.fspath(script)],
             stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
         )  # fmt: skip
         try:
             rc: int | None = child.wait(limit)
         except subprocess.TimeoutExpired:
             rc = None
-            os.killpg(child.pid, signal.SIGKILL)
+        finally:  # and whatever it has started itself
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read().decode("utf-8", "replace"))
+        texts = [_tail(stream) for stream in (out, err)]
     result: Result = {
         "rc": rc,
         "seconds": round(time.perf_counter() - start, 2),
         "limit": limit,
         "err": texts[1][-TAIL:],
     }
-    try:
-        result["out"] = json.loads(texts[0].strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        result["out"] = {}
+    result["out"] = _answer(texts[0])
     return result
+
+
+def _tail(stream: IO[bytes]) -> str:
+    """The end of what was written: a child in a loop may have written much."""
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4 * TAIL))
+    return stream.read().decode("utf-8", "replace")
+
+
+def _answer(text: str) -> dict[str, Any]:
+    """The JSON object in the last line; empty if there is none."""
+    try:
+        value = json.loads(text.strip().splitlines()[-1])
+    except (ValueError, IndexError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def collect(facts: dict[str, Any], say: Callable[[str], None]) -> None:

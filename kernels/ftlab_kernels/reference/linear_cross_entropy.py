@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256  # tokens whose logits exist at one time
+from ftlab_kernels.head_chunk import REFERENCE_TOKENS
+
 IGNORED = -100
 
 
@@ -115,8 +116,9 @@ def linear_cross_entropy(
     picked = hidden if everything else hidden.index_select(0, trained)
     targets = labels if everything else labels.index_select(0, trained)
     losses: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        picked, weight, targets, Head(softcap, logit_scale, label_smoothing, z_loss), chunk or CHUNK
-    )
+        picked, weight, targets, Head(softcap, logit_scale, label_smoothing, z_loss),
+        chunk or REFERENCE_TOKENS,
+    )  # fmt: skip
     if everything:
         return losses
     spread = torch.zeros(labels.shape, dtype=losses.dtype, device=losses.device)

@@ -1,8 +1,13 @@
 """Block sizes of every kernel, by operator, shape class and compute capability.
 
 `<op>.json` holds `{shape class: {capability: configuration}}`; `*` stands for any. A lookup takes
-the exact shape class, else `*`, and in it the highest capability that is not above the device's,
-else `*`. Nothing is timed at run time: `bench/tune.py` makes the tables, the repository keeps them.
+the exact shape class, else `*`, and in it the nearest capability of the device's family that is not
+above its own, else `*`. Families are cards with the same features: 7.x (no bf16, no asynchronous
+copies), 8.x, and 9.0 to 11.x (227 KB of shared memory, TMA). 12.x has 99 KB as 8.9 and takes its
+entries. An entry never serves another family; within 8.x an entry for 8.0 (163 KB) serves 8.6 and
+8.9 (99 KB) where they have none, and the ahead-of-time tests hold every such choice to its card.
+
+Nothing is timed at run time: `bench/tune.py` makes the tables, the repository keeps them.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
+AS_89 = 89  # the capability whose entries 12.x takes
 Config = dict[str, Any]  # constexprs, num_warps, num_stages: keyword arguments of a launch
 
 _overrides: dict[str, Config] = {}
@@ -85,12 +91,18 @@ def _lookup(op: str, shape_class: str, capability: int) -> Config:
     entries = classes.get(shape_class) or classes.get("*")
     if entries is None:
         raise KeyError(f"tuning/{op}.json has neither {shape_class!r} nor '*'")
-    fitting = [int(key) for key in entries if key != "*" and int(key) <= capability]
+    capability = AS_89 if capability >= 120 else capability
+    known = [int(key) for key in entries if key != "*"]
+    fitting = [key for key in known if key <= capability and _family(key) == _family(capability)]
     if fitting:
         return entries[str(max(fitting))]
     if "*" in entries:
         return entries["*"]
     raise KeyError(f"tuning/{op}.json: {shape_class!r} has nothing for capability {capability}")
+
+
+def _family(capability: int) -> int:
+    return min(capability // 10, 9)
 
 
 @functools.cache

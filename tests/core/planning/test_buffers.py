@@ -33,6 +33,7 @@ def test_what_a_forward_pass_keeps(kind: str, monkeypatch: pytest.MonkeyPatch) -
     spec = spec_from_config({**config.to_dict(), "architectures": [type(model).__name__]})
     adapter = AdapterSection(r=4)
     decoder = attach(inject(model.requires_grad_(False), adapter, spec, seed=0))
+    decoder.folds = True  # as on a GPU
     calls: list[Any] = []
     real = stack_module._Call.forward
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
-import random
 import shutil
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from textual import events
 from textual.widgets import Static
 
 from ftlab.launch import local
-from ftlab.process import monotonic
 from ftlab.run import Run
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.monitor.logpane import LogPane
@@ -196,109 +192,38 @@ def test_no_run_at_all(make_run, make_app) -> None:  # type: ignore[no-untyped-d
     drive(app, journey)
 
 
-def write_events(run: Run, make_event: Any, stop: threading.Event, rate: float) -> None:
-    step = 60
-    with run.events_path.open("a", buffering=1) as file:
-        while not stop.is_set():
-            step += 1
-            file.write(json.dumps(make_event(step, t=time.time())) + "\n")
-            time.sleep(1 / rate)
-
-
-@pytest.fixture
-def busy(make_run, make_event):  # type: ignore[no-untyped-def]
-    run = make_run("busy", 60, total=1_000_000, live=True)
-    run.write_status(dataclasses.replace(run.status(), heartbeat=time.time()))
-    stop = threading.Event()
-    thread = threading.Thread(target=write_events, args=(run, make_event, stop, 200.0))
-    thread.start()
-    yield run
-    stop.set()
-    thread.join()
-
-
-def test_a_key_is_painted_quickly_while_a_trainer_writes(busy, make_app, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """200 events a second at 160x48: 95th percentile below 50 ms.
-
-    Counted in processor time of this process, the writer's included: on a machine with nothing
-    else to do that is the time on the clock.
-    """
+@pytest.mark.quiet
+def test_a_key_is_painted_quickly_while_a_trainer_writes(
+    busy, make_app, monkeypatch, slowness
+) -> None:  # type: ignore[no-untyped-def]
+    """200 events a second at 160x48: 95 of 100 keys are painted within 50 ms on the clock."""
     painted: list[float] = []
     display = FtuiApp._display
 
     def note(self: FtuiApp, screen: Any, renderable: Any) -> None:
         display(self, screen, renderable)
-        painted.append(time.process_time())
+        painted.append(time.perf_counter())
 
     monkeypatch.setattr(FtuiApp, "_display", note)
 
     async def journey(pilot: Any) -> None:
-        from textual import events
-
         monitor(pilot).query_one("#main").focus()
         best = 1.0
-        for _ in range(6):
-            if best < 0.05:
+        for _ in range(5):
+            if best < 0.05 * slowness:
                 break
             taken = []
             for number in range(60):
                 await asyncio.sleep(0.03)
                 painted.clear()
                 key = "left" if number % 40 < 30 else "right"
-                began = time.process_time()
+                began = time.perf_counter()
                 pilot.app.post_message(events.Key(key, None))
                 while not painted:
                     await asyncio.sleep(0.001)
                 taken.append(painted[0] - began)
             best = min(best, sorted(taken)[int(len(taken) * 0.95)])
-        print(f"key to paint p95 {best * 1000:.1f} ms")
-        assert best < 0.05
+        print(f"key to paint p95 {best * 1000:.1f} ms, slowness {slowness:.1f}")
+        assert best < 0.05 * slowness
 
     drive(make_app(busy, now=time.time()), journey, (160, 48))
-
-
-def test_watching_costs_little(busy, make_app) -> None:  # type: ignore[no-untyped-def]
-    """Under 10 % of a core at 120x40, of which the writer in this process is a part."""
-
-    async def journey(pilot: Any) -> None:
-        seen = []
-        for _ in range(2):
-            before, began = time.process_time(), time.perf_counter()
-            await asyncio.sleep(3)
-            seen.append((time.process_time() - before) / (time.perf_counter() - began))
-        print(f"CPU while watching {min(seen):.1%}")
-        assert min(seen) < 0.15
-
-    drive(make_app(busy, now=time.time()), journey, (120, 40))
-
-
-KEYS = [
-    "left", "right", "up", "down", "plus", "minus", "0", "l", "o", "w", "p", "b", "k", "v", "g",
-    "y", "tab", "shift+tab", "pageup", "pagedown", "home", "end", "full_stop", "comma",
-    "shift+left", "right_square_bracket", "left_square_bracket", "f", "question_mark", "q", "slash",
-    "a", "enter", "3", "4", "space", "c", "d", "n", "m", "s", "S", "r", "u", "x",
-]  # fmt: skip
-
-
-def test_random_keys_and_sizes_never_crash(make_run, make_app) -> None:  # type: ignore[no-untyped-def]
-    chance = random.Random(20)
-    for name in ("one", "two", "three"):
-        make_run(name, 30, dpo=name == "two")
-    run = make_run("live", 60, live=True)
-    run.write_status(dataclasses.replace(run.status(), monotonic=monotonic() + 1e6, pid=None))
-
-    async def journey(pilot: Any) -> None:
-        for number in range(300):
-            if chance.random() < 0.1:
-                size = chance.randint(10, 200), chance.randint(3, 60)
-                await pilot.resize_terminal(*size)
-            key = chance.choice(KEYS)
-            if key == "n" and not isinstance(pilot.app.screen, Confirm):
-                continue  # New is another mode's
-            await pilot.press(key)
-            if number % 25 == 0 and not pilot.app.front:
-                await pilot.press("n") if isinstance(pilot.app.screen, Confirm) else None
-                if not pilot.app.front and len(pilot.app.screen_stack) > 1:
-                    pilot.app.pop_screen()
-
-    drive(make_app(run), journey)

@@ -54,6 +54,14 @@ def read(text: str) -> list[Finding]:
     return sorted(found, key=lambda item: _rank(item.status))
 
 
+def grouped(found: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """(group, its findings): worst first, both the groups and what is in them."""
+    groups: dict[str, list[Finding]] = {}
+    for item in sorted(found, key=lambda item: _rank(item.status)):
+        groups.setdefault(item.group, []).append(item)
+    return list(groups.items())
+
+
 def _rank(status: str) -> int:
     return ORDER.index(status) if status in ORDER else ORDER.index("unknown")
 

@@ -18,6 +18,7 @@ from ftlab_tui import copying, theme
 from ftlab_tui.doctor import report
 from ftlab_tui.doctor.report import Finding
 from ftlab_tui.widgets.modescreen import ModeScreen
+from ftlab_tui.widgets.options import Options
 
 
 class DoctorScreen(ModeScreen):
@@ -60,7 +61,7 @@ class DoctorScreen(ModeScreen):
         """A sum, the list, the detail."""
         yield Static("examining this machine ...", id="sum")
         with Horizontal():
-            yield OptionList(id="findings")
+            yield Options(id="findings")
             with VerticalScroll(id="detail"):
                 yield Static(id="about")
 
@@ -94,16 +95,20 @@ class DoctorScreen(ModeScreen):
         before = option.id if option is not None else None
         shown = [item for item in self.found if self.wanted in f"{item.id} {item.title}".lower()]
         listed.clear_options()
-        listed.add_options(Option(self._line(item), id=item.id) for item in shown)
-        ids = [item.id for item in shown]
+        options: list[Option] = []
+        for group, items in report.grouped(shown):
+            options.append(Option(Text(group, "dim"), disabled=True))
+            options += [Option(self._line(item), id=item.id) for item in items]
+        listed.add_options(options)
+        ids = [option.id for option in options]
         if ids:
-            listed.highlighted = ids.index(before) if before in ids else 0
+            listed.highlighted = ids.index(before) if before and before in ids else 1
         self.query_one("#sum", Static).update(Text(report.summary(self.found), "bold"))
 
     def _line(self, item: Finding) -> Text:
         tone = report.TONES.get(item.status)
         style = theme.tones(self.app.theme_variables)[tone] if tone else "dim"
-        sign = f"{report.SIGNS.get(item.status, '?')} {item.status:<8}"
+        sign = f" {report.SIGNS.get(item.status, '?')} {item.status:<8}"
         return Text.assemble((sign, style), item.title, no_wrap=True, overflow="ellipsis")
 
     def chosen(self) -> Finding | None:
@@ -163,5 +168,9 @@ class DoctorScreen(ModeScreen):
         if not self.text:
             self.notify("there is no report yet")
             return
-        path = copying.write(self.lab.state / "copied", "doctor-report.json", self.text)
+        try:
+            path = copying.write(self.lab.state / "copied", "doctor-report.json", self.text)
+        except OSError as error:
+            self.notify(f"no report was written: {error.strerror}", severity="error", markup=False)
+            return
         self.notify(str(path), title="report written", markup=False)

@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 
 from ftlab_tui import theme
 from ftlab_tui.widgets.modescreen import ModeScreen
+from ftlab_tui.widgets.options import Options
 
 if TYPE_CHECKING:
     from ftlab.run import Run
@@ -65,7 +66,7 @@ class HomeScreen(ModeScreen):
             ),
             id="hello",
         )  # fmt: skip
-        yield OptionList(id="actions")
+        yield Options(id="actions")
         yield Static(id="foot")
 
     def on_mount(self) -> None:

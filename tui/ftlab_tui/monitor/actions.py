@@ -11,11 +11,14 @@ from ftlab.run import LIVE, Run
 from ftlab_tui.monitor import asking, charts
 from ftlab_tui.monitor.charts import SMOOTHING, Smoother
 from ftlab_tui.monitor.logpane import LogPane
-from ftlab_tui.monitor.plot import Chart, View
+from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
+from ftlab_tui.monitor.view import View
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.widgets.confirm import Confirm
 from ftlab_tui.widgets.modescreen import ModeScreen
+
+SPLIT = 7  # parts of ten that the charts take
 
 
 class MonitorActions(ModeScreen):
@@ -37,6 +40,8 @@ class MonitorActions(ModeScreen):
         Binding("plus,equals_sign", "scale(0.5)", "Zoom in", show=False, key_display="+"),
         Binding("minus", "scale(2.0)", "Zoom out", show=False, key_display="-"),
         Binding("0", "whole", "All steps", show=False),
+        Binding("ctrl+up", "split(-1)", "Lower charts", show=False),
+        Binding("ctrl+down", "split(1)", "Higher charts", show=False),
         Binding("full_stop", "other(1)", "Newer run", show=False, key_display="."),
         Binding("comma", "other(-1)", "Older run", show=False, key_display=","),
     ]
@@ -126,11 +131,23 @@ class MonitorActions(ModeScreen):
         self.smoother.set(SMOOTHING[(position + 1) % len(SMOOTHING)])
         self.layout_memory.set("monitor.smoothing", self.smoother.weight)
         self.notify(f"smoothing {self.smoother.weight or 'off'}", timeout=2)
-        self.redraw()
+        self.redraw(force=True)
 
     def action_warnings(self) -> None:
         """Warnings of the log alone, or all of it."""
         self.query_one(LogPane).toggle_warnings()
+
+    def action_split(self, by: int) -> None:
+        """Another share of the height for the charts; it is remembered."""
+        share = max(1, min(8, self.layout_memory.get("monitor.split", SPLIT) + by))
+        self.layout_memory.set("monitor.split", share)
+        self.use_split()
+
+    def use_split(self) -> None:
+        """Give the charts their share of ten parts."""
+        share = max(1, min(9, self.layout_memory.get("monitor.split", SPLIT)))
+        self.query_one("#charts").styles.height = f"{share}fr"
+        self.query_one("#below").styles.height = f"{10 - share}fr"
 
     def action_prompt(self) -> None:
         """The next prompt."""

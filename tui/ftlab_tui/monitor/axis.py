@@ -77,7 +77,7 @@ def label(value: float) -> str:
     if size >= 1000:
         return f"{value:.0f}"
     if size and size < 1e-3:
-        mantissa, _, power = f"{value:.2g}".partition("e")
+        mantissa, _, power = f"{value:.3g}".partition("e")
         return f"{mantissa}e{int(power)}" if power else mantissa
     return f"{value:.3g}" if abs(value) > 1e-12 else "0"
 

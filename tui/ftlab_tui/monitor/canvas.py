@@ -10,6 +10,12 @@ from collections.abc import Sequence
 
 MARKERS = {"braille": (2, 4), "block": (1, 2), "ascii": (1, 1)}  # dots of a cell: (across, down)
 _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] -> bit
+# [column][first row][last row] -> the bits of an upright stroke inside a cell
+_STROKES = [
+    [[sum(_BRAILLE[row][column] for row in range(top, end + 1)) for end in range(4)]
+     for top in range(4)]
+    for column in range(2)
+]  # fmt: skip
 _BLOCKS = " ▀▄█"
 NO_COLOUR = -1
 
@@ -41,12 +47,29 @@ class Canvas:
             self.dot(x0, y0, colour)
             return
         if dx == 0:  # most of a noisy curve is upright
-            low, high = max(0, min(y0, y1)), min(self.height - 1, max(y0, y1))
-            for y in range(low, high + 1):
-                self.dot(x0, y, colour)
+            self.upright(x0, min(y0, y1), max(y0, y1), colour)
             return
         for k in range(steps + 1):
             self.dot(x0 + (x1 - x0) * k // steps, y0 + (y1 - y0) * k // steps, colour)
+
+    def upright(self, x: int, top: int, bottom: int, colour: int) -> None:
+        """A stroke from `top` down to `bottom`, cell by cell rather than dot by dot."""
+        top, bottom = max(0, top), min(self.height - 1, bottom)
+        if not 0 <= x < self.width or top > bottom:
+            return
+        if self.marker != "braille":
+            for y in range(top, bottom + 1):
+                self.dot(x, y, colour)
+            return
+        strokes = _STROKES[x % 2]
+        first, last = top // 4, bottom // 4
+        cell = first * self.columns + x // 2
+        for row in range(first, last + 1):
+            upper = top % 4 if row == first else 0
+            lower = bottom % 4 if row == last else 3
+            self._bits[cell] |= strokes[upper][lower]
+            self._colours[cell] = colour
+            cell += self.columns
 
     def curve(self, points: Sequence[tuple[int, int, int]], colour: int) -> None:
         """Join points (x, top, bottom): an upright stroke each, and a line to the next."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftlab_tui.monitor.plot import Curve, Points
+from ftlab_tui.monitor.view import Curve, Points
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.reading.series import Column, Table
 

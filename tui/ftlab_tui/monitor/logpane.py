@@ -40,6 +40,8 @@ class LogPane(Log, can_focus=True):
         self.tail: LogTail | None = None
         self.wanted = ""
         self.warnings_only = False
+        self._titled = "", ""
+        self._at_end = True
         self._written = 0  # lines of the tail that are in the widget or were left out
 
     def open(self, path: Path) -> None:
@@ -63,6 +65,11 @@ class LogPane(Log, can_focus=True):
             else:
                 self._rewrite()
         self._titles()
+
+    def on_resize(self) -> None:
+        """Who followed the end goes on following it when the pane becomes lower."""
+        if self._at_end:
+            self.call_after_refresh(self.scroll_end, animate=False)
 
     def search(self, text: str) -> None:
         """Show lines that contain `text` alone, whatever its case."""
@@ -120,20 +127,23 @@ class LogPane(Log, can_focus=True):
         return not self.wanted or self.wanted in line.lower()
 
     def _titles(self) -> None:
-        tail = self.tail
+        tail, self._at_end = self.tail, self.is_vertical_scroll_end
         parts = ["log"]
         if self.warnings_only:
             parts.append("warnings only")
         if self.wanted:
             parts.append(f"/{self.wanted}")
-        self.border_title = " · ".join(part.replace("[", r"\[") for part in parts)
+        title = " · ".join(part.replace("[", r"\[") for part in parts)
         if tail is None:
-            self.border_subtitle = ""
+            below = ""
         elif tail.fault:
-            self.border_subtitle = tail.fault.replace("[", r"\[")
+            below = tail.fault.replace("[", r"\[")
         elif not tail.size:
-            self.border_subtitle = "nothing written yet"
+            below = "nothing written yet"
         else:
-            where = "" if self.is_vertical_scroll_end else " · end: follow"
+            where = "" if self._at_end else " · end: follow"
             more = "" if tail.at_start else " · earlier lines above"
-            self.border_subtitle = f"{tail.size / 2**20:,.1f} MiB{more}{where}"
+            below = f"{tail.size / 2**20:,.1f} MiB{more}{where}"
+        if (title, below) != self._titled:  # setting a title paints the whole pane, changed or not
+            self._titled = title, below
+            self.border_title, self.border_subtitle = title, below

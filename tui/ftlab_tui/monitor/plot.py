@@ -6,8 +6,7 @@ cost does not depend on the length of the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -21,81 +20,10 @@ from textual.widget import Widget
 
 from ftlab_tui.monitor.axis import Axis, label, number
 from ftlab_tui.monitor.canvas import NO_COLOUR, Canvas
+from ftlab_tui.monitor.view import Curve, Points, View
 
-Points = Sequence[tuple[float, float, float]]  # (step, least, greatest)
 COLOURS = ("a", "b", "c", "d", "e", "f")  # component classes chart--a, ...
 _NAMES = ("$primary", "$accent", "$secondary", "$error", "$warning", "$success")  # of the same
-_LEAST_SPAN = 4.0  # steps that a zoom shows at least
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One line of a chart."""
-
-    name: str
-    points: Callable[[float, float, int], Points]  # (from step, to step, columns)
-    at: Callable[[float], tuple[float, float] | None]  # step -> nearest (step, value)
-    colour: int = 0  # index into COLOURS
-    marks: bool = False  # few values: drawn as dots that are joined
-
-
-@dataclass(slots=True)
-class View:
-    """What the charts of a screen look at: all steps that there are, or a part; and a crosshair."""
-
-    first: float = 0.0
-    last: float = 1.0
-    zoom: tuple[float, float] | None = None
-    cursor: float | None = None
-    charts: list[Chart] = field(default_factory=list)
-
-    @property
-    def shown(self) -> tuple[float, float]:
-        """First and last step that is shown."""
-        return self.zoom or (self.first, max(self.last, self.first + 1))
-
-    def extend(self, first: float, last: float) -> None:
-        """Say which steps there are."""
-        self.first, self.last = first, last
-
-    def scale(self, factor: float) -> None:
-        """Show `factor` times as many steps, around the crosshair or else at the end."""
-        low, high = self.shown
-        centre = self.cursor if self.cursor is not None and low <= self.cursor <= high else high
-        span = max(_LEAST_SPAN, (high - low) * factor)
-        if span >= self.last - self.first:
-            self.zoom = None
-        else:
-            share = (centre - low) / (high - low)
-            self._place(centre - share * span, span)
-        self.refresh()
-
-    def pan(self, share: float) -> None:
-        """Move what is shown by a share of its width."""
-        if self.zoom is not None:
-            low, high = self.zoom
-            self._place(low + share * (high - low), high - low)
-            self.refresh()
-
-    def whole(self) -> None:
-        """Show everything."""
-        self.zoom = None
-        self.refresh()
-
-    def point(self, step: float | None) -> None:
-        """Move the crosshair of every chart."""
-        self.cursor = step
-        for chart in self.charts:
-            chart.move_cursor()
-
-    def refresh(self) -> None:
-        """Redraw every chart."""
-        for chart in self.charts:
-            chart.redraw()
-
-    def _place(self, low: float, span: float) -> None:
-        low = max(self.first, min(low, self.last - span))
-        self.zoom = low, low + span
 
 
 class Chart(Widget, can_focus=True):
@@ -153,6 +81,9 @@ class Chart(Widget, can_focus=True):
         self._strips: list[Strip] | None = None  # as shown
         self._base: list[Strip] = []  # without the crosshair
         self._canvas: Canvas | None = None
+        self._styled: tuple[object, ...] = ()
+        self._styles: list[Style] = []  # of each colour, and of nothing
+        self._quiet = Style()
         self._plot = (0, 1)  # first column of the plot, columns
         view.charts.append(self)
 
@@ -178,11 +109,19 @@ class Chart(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """A line of the drawing, which is made when it is first asked for."""
         if self._strips is None or len(self._strips) != self.size.height:
-            base = self.rich_style
-            drawn = self._draw(self.size.width, self.size.height)
-            self._base = [strip.apply_style(base) for strip in drawn]
+            self._take_styles()
+            self._base = self._draw(self.size.width, self.size.height)
             self._strips = self._with_cursor(self._base)
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+
+    def _take_styles(self) -> None:
+        """The theme's styles; asking for them at every drawing would cost as much as drawing."""
+        key = self.app.theme, self.app.ansi_color, self.rich_style
+        if key != self._styled:
+            self._styled, base = key, self.rich_style
+            named = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
+            self._styles = [*(base + style for style in named), base]
+            self._quiet = base + self.get_component_rich_style("chart--axis")
 
     def _draw(self, width: int, height: int) -> list[Strip]:
         low, high = self.view.shown
@@ -211,8 +150,7 @@ class Chart(Widget, can_focus=True):
         return strips
 
     def _rows(self, canvas: Canvas, axis: Axis, ticks: Sequence[float], gutter: int) -> list[Strip]:
-        styles = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
-        quiet = self.get_component_rich_style("chart--axis")
+        styles, quiet = self._styles, self._quiet
         labels = {_row_of(axis.share(tick), canvas.rows): label(tick) for tick in ticks}
         strips = []
         for row in range(canvas.rows):
@@ -229,7 +167,7 @@ class Chart(Widget, can_focus=True):
         column = self._cursor_column(canvas.columns) if canvas is not None else None
         if canvas is None or column is None:
             return strips
-        style = self.rich_style + self.get_component_rich_style("chart--cursor")
+        style = self._styles[-1] + self.get_component_rich_style("chart--cursor")
         line = Strip([Segment("|" if self.marker == "ascii" else "│", style)], 1)
         place = self._plot[0] + column
         made = list(strips)
@@ -249,15 +187,13 @@ class Chart(Widget, can_focus=True):
         if columns > len(left) + len(middle) + len(right) + 6:
             text = text[:start] + middle + text[start + len(middle) :]
         text = (" " * gutter + text)[: gutter + columns].ljust(gutter + columns)
-        style = self.get_component_rich_style("chart--axis")
-        return Strip([Segment(text, style)], gutter + columns)
+        return Strip([Segment(text, self._quiet)], gutter + columns)
 
     def _blank(self, width: int, height: int) -> list[Strip]:
-        strips = [Strip.blank(width) for _ in range(height)]
-        style = self.get_component_rich_style("chart--axis")
+        strips = [Strip.blank(width, self._styles[-1]) for _ in range(height)]
         text = self.empty[:width].center(width)
         if height:
-            strips[height // 2] = Strip([Segment(text, style)], width)
+            strips[height // 2] = Strip([Segment(text, self._quiet)], width)
         return strips
 
     def _titles(self) -> None:
@@ -377,13 +313,13 @@ def _trace(
 
 
 def _runs(cells: Sequence[tuple[str, int]], styles: Sequence[Style]) -> list[Segment]:
-    """Segments of cells that share a colour."""
+    """Segments of cells that share a colour; the last style is that of cells without a dot."""
     segments: list[Segment] = []
     text, current = "", NO_COLOUR
     for character, colour in [*cells, ("", -2)]:
         if colour != current:
             if text:
-                segments.append(Segment(text, styles[current] if current >= 0 else None))
+                segments.append(Segment(text, styles[current]))
             text, current = "", colour
         text += character
     return segments

@@ -10,7 +10,6 @@ from rich.text import Text
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.widget import Widget
-from textual.widgets import Static
 
 from ftlab.errors import FtlabError
 from ftlab.run import LIVE, Run
@@ -20,11 +19,13 @@ from ftlab_tui.monitor.actions import MonitorActions
 from ftlab_tui.monitor.alarms import Alarm, judge
 from ftlab_tui.monitor.charts import SMOOTHING, ChartPlan
 from ftlab_tui.monitor.logpane import LogPane
+from ftlab_tui.monitor.pacing import Pacing
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
 from ftlab_tui.reading import speed
 from ftlab_tui.reading.gpus import GpuNow, GpuThread, of_run
 from ftlab_tui.reading.live import LiveRun
+from ftlab_tui.widgets.line import Line
 
 INTERVAL = 0.5  # seconds between two looks at the run
 SLICE = 0.012  # seconds of reading between two chances to paint
@@ -40,6 +41,7 @@ Watches one run by reading its directory; closing this screen or the app never t
 and any number of viewers may watch. Requests are carried out by the trainer after its step.
 In a chart: left and right move the crosshair, + and - zoom, shift+left and shift+right move along,
 0 shows all steps, l switches to a log axis; with the mouse, point and turn the wheel.
+ctrl+up and ctrl+down give the charts less or more of the height.
 """
     DEFAULT_CSS = """
     MonitorScreen {
@@ -67,14 +69,15 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         self.gpus = GpuThread()
         self.alarms: list[Alarm] = []
         self._drawn: tuple[object, ...] = ()
+        self._pacing = Pacing()
         self._reading = False
 
     # -- the screen ---------------------------------------------------------------------------
 
     def body(self) -> Iterable[Widget]:
         """Head, charts, GPUs, log and samples."""
-        yield Static(id="head")
-        yield Static(id="alarms")
+        yield Line(id="head")
+        yield Line(id="alarms")
         with Horizontal(id="charts"):
             yield Chart("loss", self.view, id="main")
             with Vertical(id="side"):
@@ -82,7 +85,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
                     chart = Chart("", self.view, id=f"side{number}")
                     chart.display = False
                     yield chart
-        yield Static(id="gpus")
+        yield Line(id="gpus")
         with Horizontal(id="below"):
             yield LogPane(id="log")
             yield SamplePane(id="samples")
@@ -95,6 +98,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         """Take up what was remembered, begin to look."""
         weight = self.layout_memory.get("monitor.smoothing", SMOOTHING[0])
         self.smoother.set(weight if weight in SMOOTHING else SMOOTHING[0])
+        self.use_split()
         self.gpus.start()
         self.set_interval(INTERVAL, self._tick)
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw(force=True))
@@ -136,6 +140,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         self.query_one(LogPane).open(live.run.log_path)
         self.refresh_about()
         self._drawn = ()
+        self._pacing.reset()
         live.look()
         self._read()
 
@@ -179,7 +184,9 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         plans = charts.plans(live)
         drawn = live, len(plans), self.main, len(live.train), live.train.last("loss"), \
             len(live.evals), self.smoother.weight  # fmt: skip
-        if drawn != self._drawn or force:
+        if self._drawn[3:4] == (0,):
+            self._pacing.reset()  # the first values are shown at once
+        if force or (drawn != self._drawn and self._pacing.due()):
             first, self._drawn = not self._drawn, drawn
             if first or force:
                 self._charts(plans)
@@ -189,16 +196,16 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
     def draw_head(self) -> None:
         """State, figures, alarms."""
         look, width = styles(self.app), max(10, self.size.width - 2)
-        head = self.query_one("#head", Static)
+        head = self.query_one("#head", Line)
         if self.live is None:
-            head.update(Text("no runs yet: 2 sets one up", look["muted"]))
+            head.show(Text("no runs yet: 2 sets one up", look["muted"]))
             return
         now = self.lab.now()
         lines = [
             header.progress(self.live, width, look, now),
             header.figures(self.live, self.speed, width, look),
         ]
-        head.update(Text("\n").join(lines))
+        head.show(Text("\n").join(lines))
         self._alarm_line(width)
 
     def _alarm_line(self, width: int) -> None:
@@ -215,9 +222,9 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         most = 2 if self.size.height < 30 else 5
-        widget = self.query_one("#alarms", Static)
+        widget = self.query_one("#alarms", Line)
         widget.set_class(bool(lines), "-some")
-        widget.update(Text("\n").join(lines[:most]))
+        widget.show(Text("\n").join(lines[:most]))
 
     def _gpus(self) -> tuple[GpuNow, ...]:
         live = self.live
@@ -234,7 +241,7 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         if not self._is_here(live):
             reason = f"the run is on {live.status.host}; its GPUs are read there only"
         text = strip.lines(gpus, reason, live.last_step, width, styles(self.app))
-        self.query_one("#gpus", Static).update(text)
+        self.query_one("#gpus", Line).show(text)
 
     def _is_here(self, live: LiveRun) -> bool:
         return live.status.host in ("", self.lab.host)
@@ -252,9 +259,15 @@ In a chart: left and right move the crosshair, + and - zoom, shift+left and shif
         if len(live.train):
             self.view.extend(min(live.train.steps[0], 1), live.train.steps[-1])
         order = [(self.main + k) % len(made) for k in range(len(made))]
-        self._chart(self.query_one("#main", Chart), made[order[0]], live)
-        for number in range(MOST_CHARTS - 1):
-            chart = self.query_one(f"#side{number}", Chart)
+        try:
+            main = self.query_one("#main", Chart)
+            sides = [self.query_one(f"#side{k}", Chart) for k in range(MOST_CHARTS - 1)]
+        except NoMatches:  # the screen is being put together, or taken down: at the next look
+            self._drawn = ()
+            self._pacing.reset()
+            return
+        self._chart(main, made[order[0]], live)
+        for number, chart in enumerate(sides):
             chart.display = number + 1 < len(made)
             # A preference run has five side charts: on a low screen the last ones go.
             chart.set_class(number >= 2, "-minor")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from rich.text import Text
 from textual import work
 from textual.widgets import Static
 
+from ftlab import launch
 from ftlab.errors import FtlabError
 from ftlab.facts import Machine
+from ftlab.launch import docker_image
 from ftlab_tui.doctor import report
 from ftlab_tui.new import children, guess, sources, steps
 from ftlab_tui.new.draft import Draft
@@ -48,6 +52,22 @@ class Asking(ModeScreen):
         text.rstrip()
         line.update(text)
 
+    @work(exclusive=True, group="place", exit_on_error=False)
+    async def look_at_place(self) -> None:
+        """Whether a trainer can be started where the draft says, as a line of the review."""
+        line, where = self.query_one("#review-place", Static), str(self.draft.get("launch.where"))
+        if where == "local":
+            line.update("")
+            return
+        line.update(f"{where}: asking whether it can be used ...")
+        try:
+            await asyncio.to_thread(launch.check, where)
+        except FtlabError as error:
+            line.update(Text(f"! {where}: {error}"))
+            return
+        image = docker_image.name_of(self.draft.get("launch.image"))
+        line.update(Text(f"✓ {where}: the engine answers; image {image}"))
+
     @work(exclusive=True, group="search", exit_on_error=False)
     async def search_hub(self, words: str) -> None:
         """Ask the hub, in a child, for models that fit the words."""
@@ -55,7 +75,9 @@ class Asking(ModeScreen):
         try:
             rows = await guess.search(words)
         except FtlabError as error:
-            self.query_one("#model-note", Static).update(Text(str(error)))
+            self.query_one("#model-note", Static).update(
+                Text(f"{error}; names typed in full and the models below work offline")
+            )
             return
         self.query_one(steps.ModelStep).found(rows)
         self.query_one("#model-note", Static).update(f"the hub knows {len(rows)}; they stand below")

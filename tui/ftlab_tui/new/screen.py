@@ -15,14 +15,15 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, OptionList, Static
 
 from ftlab import yamltext
-from ftlab.errors import ConfigError, Problem
+from ftlab.errors import ConfigError, FtlabError, Problem
 from ftlab.facts import Machine
+from ftlab_tui.names import short
 from ftlab_tui.new import form, guess, sources, steps
 from ftlab_tui.new.asking import Asking
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.new.side import Side
-from ftlab_tui.new.starting import Starting, short
+from ftlab_tui.new.starting import Starting
 from ftlab_tui.widgets.choice import Choice
 
 STEPS = ("model", "data", "settings", "review")
@@ -152,9 +153,16 @@ class NewScreen(Asking, Starting):
 
     def quick_start(self) -> None:
         """The bundled model and task, ready to be started."""
-        sources.write_starter()
+        self._write_starter()
         self.draft.take(sources.starter_mapping(), "starter", keep=False)
         self._begun("review")
+
+    def _write_starter(self) -> None:
+        """Have the bundled data here; a full disk is told, and told again by the plan."""
+        try:
+            sources.write_starter()
+        except (FtlabError, OSError) as error:
+            self.notify(f"the bundled data: {error}", severity="error", markup=False)
 
     def _begun(self, step: str) -> None:
         self.step = step
@@ -198,6 +206,8 @@ class NewScreen(Asking, Starting):
             style = "bold reverse" if name == step else "" if done else "dim"
             stepper.append(f" {'✓' if done else number} {name.title()} ", style).append(" ")
         self.query_one("#stepper", Static).update(stepper)
+        if step == "review":
+            self.look_at_place()
         first = self.query_one(f"#step-{step}", steps.Step).first
         self.query_one(first).focus()
         self.refresh_bindings()
@@ -237,7 +247,7 @@ class NewScreen(Asking, Starting):
         """Enter on a data file. The bundled ones are written now."""
         source = str(event.option.id)
         if Path(source).parent == sources.starter_folder():
-            sources.write_starter()
+            self._write_starter()
         self._give("data.source", source, "#data-source")
         self.action_step(1)
 

@@ -145,14 +145,15 @@ def data_files() -> list[str]:
     found: list[Path] = []
     for folder in (Path(), Path("data")):
         try:
-            found += [path for path in folder.iterdir() if _is_data(path)]
+            found += [path for path in folder.iterdir() if is_data(path)]
         except OSError:
             continue
     newest = sorted(found, key=lambda path: -path.stat().st_mtime)[:MOST]
     return [str(path) for path in newest]
 
 
-def _is_data(path: Path) -> bool:
+def is_data(path: Path) -> bool:
+    """Whether a file can be read as data, by its name."""
     return path.name.endswith(DATA_SUFFIXES) and path.is_file() and not path.name.startswith(".")
 
 

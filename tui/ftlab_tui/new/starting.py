@@ -29,12 +29,6 @@ def start(plan: Plan, runs_dir: Path, text: str) -> Run:
     return run
 
 
-def short(path: Path) -> str:
-    """A path with ~ for the home folder."""
-    home, text = str(Path.home()), str(path)
-    return "~" + text[len(home) :] if text.startswith(home + "/") else text
-
-
 class Starting(ModeScreen):
     """What the screen New does with a draft that is ready."""
 

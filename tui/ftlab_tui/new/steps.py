@@ -14,11 +14,13 @@ from ftlab.facts import DataFacts, Machine
 from ftlab.plan import Plan
 from ftlab.planning.words import number, size
 from ftlab_tui import theme
-from ftlab_tui.new import fits, show
+from ftlab_tui.new import fits, show, sources
+from ftlab_tui.new.completing import PathSuggester
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.form import Form
 from ftlab_tui.new.sources import Base, LocalModel
 from ftlab_tui.widgets.choice import Choice
+from ftlab_tui.widgets.options import Options
 
 WAYS = tuple(name for name, _, _ in fits.WAYS)
 SIGNS = {"yes": "✓", "tight": "~", "no": "✗", "-": "-"}
@@ -53,9 +55,10 @@ class ModelStep(Step):
         """A line to type an id or path or search words; the list."""
         yield Label("1 Model: which one to start from", classes="ask")
         yield Input(placeholder="hub id or folder; words search the hub", compact=True,
-                    id="model-name", select_on_focus=False)  # fmt: skip
+                    id="model-name", select_on_focus=False,
+                    suggester=PathSuggester(lambda path: False))  # fmt: skip
         yield Static(id="model-head", classes="note")
-        yield OptionList(id="model-list")
+        yield Options(id="model-list")
         yield Static(id="model-problem", classes="problem")
         yield Static(id="model-note", classes="note")
 
@@ -118,8 +121,9 @@ class DataStep(Step):
         """A line to type a path or id; files nearby; the facts."""
         yield Label("2 Data: what to learn from", classes="ask")
         yield Input(placeholder="path of a file or folder, or hub id", compact=True,
-                    id="data-source", select_on_focus=False)  # fmt: skip
-        yield OptionList(id="data-list")
+                    id="data-source", select_on_focus=False,
+                    suggester=PathSuggester(sources.is_data))  # fmt: skip
+        yield Options(id="data-list")
         yield Static(id="data-problem", classes="problem")
         yield Static(id="data-note", classes="note")
         with VerticalScroll():
@@ -212,6 +216,7 @@ class ReviewStep(Step):
         yield Static(id="launch-note", classes="note")
         with VerticalScroll(id="review-scroll"):
             yield Static(id="review-problem", classes="problem")
+            yield Static(id="review-place", classes="note")
             yield Static(id="review-doctor")
             yield Static("Course", classes="title")
             yield Static(id="review-course")

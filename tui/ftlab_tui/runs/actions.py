@@ -13,6 +13,7 @@ from textual import work
 from ftlab import notes, trash
 from ftlab.errors import FtlabError
 from ftlab.run import LIVE, Run
+from ftlab_tui.names import short
 from ftlab_tui.runs import commands, resuming
 from ftlab_tui.runs.notesdialog import NotesDialog
 from ftlab_tui.runs.rows import bytes_text
@@ -88,13 +89,13 @@ class RunActions(ModeScreen):
         if not runs:
             return
         sizes = await asyncio.to_thread(lambda: [trash.size(run.path) for run in runs])
-        listed = [f"{r.path}  {bytes_text(s)}" for r, s in zip(runs, sizes, strict=True)]
+        listed = [f"{short(r.path)}  {bytes_text(s)}" for r, s in zip(runs, sizes, strict=True)]
         more = [f"and {len(listed) - 8} more"] if len(listed) > 8 else []
         what = f"run {runs[0].id}" if len(runs) == 1 else f"{len(runs)} runs"
         detail = "\n".join([
             *listed[:8], *more,
-            f"{bytes_text(sum(sizes))} go to {runs[0].path.parent / trash.FOLDER}; u brings them "
-            f"back, X empties it for good.",
+            f"{bytes_text(sum(sizes))} go to {short(runs[0].path.parent / trash.FOLDER)}; "
+            f"u brings them back, X empties it for good.",
         ])  # fmt: skip
         if not await self.app.push_screen_wait(Confirm(f"Delete {what}?", detail, yes="Delete")):
             return
@@ -133,7 +134,7 @@ class RunActions(ModeScreen):
         sizes = await asyncio.to_thread(lambda: [trash.size(item.path) for item in found])
         names = ", ".join(item.id for item in found[:6]) + (" …" if len(found) > 6 else "")
         detail = f"{names}\n{bytes_text(sum(sizes))} are freed. This cannot be undone."
-        question = f"Remove {len(found)} runs in {root / trash.FOLDER} for good?"
+        question = f"Remove {len(found)} runs in {short(root / trash.FOLDER)} for good?"
         if await self.app.push_screen_wait(Confirm(question, detail, yes="Remove")):
             try:
                 freed = await asyncio.to_thread(trash.empty, root)

@@ -13,7 +13,8 @@ from ftlab.run import Run
 from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import number
 from ftlab_tui.monitor.charts import Smoother
-from ftlab_tui.monitor.plot import COLOURS, Chart, Curve, Points, View
+from ftlab_tui.monitor.plot import COLOURS, Chart
+from ftlab_tui.monitor.view import Curve, Points, View
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.reading.series import Table
 from ftlab_tui.runs.comparing import MEANING, differences, short

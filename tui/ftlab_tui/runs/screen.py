@@ -20,6 +20,7 @@ from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import number
 from ftlab_tui.monitor.header import Styles, sign
 from ftlab_tui.monitor.plot import Chart
+from ftlab_tui.names import short
 from ftlab_tui.runs import commands, rows
 from ftlab_tui.runs.actions import RunActions
 from ftlab_tui.runs.compareview import MOST, CompareView
@@ -50,7 +51,7 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
         Binding("r", "resume", "Resume", tooltip="go on with it; says what is restored"),
         Binding("n", "clone", "Clone", tooltip="a new run from its config"),
         Binding("d", "delete", "Delete", tooltip="into the trash; asks first"),
-        Binding("o", "sort", "Sort", tooltip="sort by the next column"),
+        Binding("o", "sort", "Sort", show=False, tooltip="sort by the next column"),
         Binding("m", "notes", "Notes", show=False, tooltip="tags and a note"),
         Binding("u", "undo", "Undelete", show=False, tooltip="bring the last deleted run back"),
         Binding("X", "empty", "Empty trash", show=False, tooltip="for good; asks first"),
@@ -176,7 +177,7 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
             text.append(f"{row.method} of {row.model} on {row.data}")
             if row.tags:
                 text.append("  " + " ".join(f"#{tag}" for tag in row.tags), look["accent"])
-            text.append(f"\n{row.note or row.message or row.run.path}", look["muted"])
+            text.append(f"\n{row.note or row.message or short(row.run.path)}", look["muted"])
         elif self._loading:
             text.append("reading the runs ...", look["muted"])
         elif self.fault:

@@ -53,9 +53,10 @@ class Help(ModalScreen[None]):
 
 
 def keys_of(screen: Screen[object]) -> list[tuple[str, str]]:
-    """(key, what it does) of every binding that is live on the screen, its own before the app's."""
+    """(key, what it does) of every binding that is live on the screen, the screen's own first."""
     found: dict[str, str] = {}
-    active = sorted(screen.active_bindings.values(), key=lambda item: item.node is screen.app)
+    order: dict[object, int] = {screen: 0, screen.app: 2}
+    active = sorted(screen.active_bindings.values(), key=lambda item: order.get(item.node, 1))
     for item in active:
         binding = item.binding
         described = binding.tooltip or binding.description

@@ -59,6 +59,10 @@ class ModeScreen(Screen[None]):
         """The file that `e` opens in $EDITOR, or None when there is none."""
         return None
 
+    def can_edit(self) -> bool:
+        """Whether the mode has a file to edit at all."""
+        return type(self).edited is not ModeScreen.edited
+
     def after_edit(self, path: Path) -> None:
         """Take up what was changed in the editor."""
 

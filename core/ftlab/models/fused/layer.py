@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ftlab.models.block import LAYER_SITES, Block
 from ftlab.models.fused.folded import FoldedGroup
+from ftlab.models.fused.joined import JoinedGroup
 from ftlab.models.fused.separate import SeparateGroup
 from ftlab.models.fused.targets import Target, targets
 from ftlab.models.layers import Norm
@@ -17,7 +18,7 @@ from ftlab.models.spec import DecoderSpec
 
 __all__ = ["LAYER_SITES", "BoundNorm", "Group", "Layer", "Sizes", "bind"]
 
-Group = FoldedGroup | SeparateGroup
+Group = FoldedGroup | JoinedGroup | SeparateGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class Layer:
         return self.sizes.hidden + max(self.o.pad, self.down.pad)
 
 
-def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Layer:
-    """A block's parameters in groups; `adapter` False takes the base model's."""
+def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype, folds: bool) -> Layer:
+    """A block's parameters in groups; `adapter` False takes the base model's, `folds` as in stack."""
     spec = block.spec
     names: list[tuple[str, ...]] = [
         ("qkv_proj",) if spec.fused_qkv else ("q_proj", "k_proj", "v_proj"),
@@ -125,7 +126,7 @@ def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Laye
             [shapes[name][0] for name in together],
             adapter=adapter,
         )
-        groups.append(_group(parts, shapes[together[0]][1], arena, dtype))
+        groups.append(_group(parts, shapes[together[0]][1], arena, dtype, folds))
     return Layer(
         index, _sizes(spec), block.window, block.rope,
         _norm(block.attention_norm, adapter), _norm(block.mlp_norm, adapter),
@@ -135,8 +136,11 @@ def bind(block: Block, index: int, *, adapter: bool, dtype: torch.dtype) -> Laye
     )  # fmt: skip
 
 
-def _group(parts: list[Target], inputs: int, arena: str, dtype: torch.dtype) -> Group:
+def _group(parts: list[Target], inputs: int, arena: str, dtype: torch.dtype, folds: bool) -> Group:
     """Folded where every weight is frozen and there is something to fold or to expand."""
+    if not folds:
+        joined = JoinedGroup.takes(parts, dtype)
+        return (JoinedGroup if joined else SeparateGroup)(parts, inputs, arena)
     ready = all(isinstance(p.weight, Tensor) and p.weight.dtype == dtype for p in parts)
     trained = any(p.trains_weight or (p.lora and p.lora.magnitude is not None) for p in parts)
     if trained or (ready and not any(p.lora for p in parts)):

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ftlab_kernels.reference.rms_norm import rms_norm
-
 _ATEN: Any = torch.ops.aten  # type: ignore[attr-defined]  # missing in torch's own stubs
 
 
@@ -36,9 +34,14 @@ def rms_norm_forward(
     residual_out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, h = x + residual, and 1 / rms of h."""
-    h = x if residual is None else _into(residual_out, x + residual)
-    rstd = torch.rsqrt(h.to(_wide(h)).pow(2).mean(-1) + eps)
-    return _into(out, rms_norm(h, weight, eps, offset, weight_fp32=weight_fp32)), h, rstd
+    h = x if residual is None else torch.add(x, residual, out=residual_out)
+    wide = h.to(_wide(h))
+    rstd = torch.rsqrt(wide.pow(2).mean(-1) + eps)
+    normed = wide * rstd[..., None]
+    if weight_fp32:
+        return _into(out, normed.mul_(weight.to(normed.dtype) + offset).to(h.dtype)), h, rstd
+    scale = weight.to(h.dtype) + offset if offset else weight.to(h.dtype)
+    return torch.mul(normed.to(h.dtype), scale, out=out), h, rstd
 
 
 def rms_norm_backward(
@@ -71,11 +74,13 @@ def rms_norm_backward(
 def rope_(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, inverse: bool = False) -> None:
     """Rotate q [T, Hq, D] and k [T, Hkv, D] in place; `inverse` rotates back (the adjoint)."""
     half = cos.shape[-1]
-    turn = -sin[:, None] if inverse else sin[:, None]
+    cos, sin = cos[:, None], sin[:, None]
+    turn = -sin if inverse else sin
     for x in (q, k):
-        first, second = x[..., :half].clone(), x[..., half : 2 * half].clone()
-        x[..., :half] = first * cos[:, None] - second * turn
-        x[..., half : 2 * half] = second * cos[:, None] + first * turn
+        first, second = x[..., :half], x[..., half : 2 * half]
+        turned = first * turn
+        first.mul_(cos).sub_(second * turn)
+        second.mul_(cos).add_(turned)
 
 
 def rope_norm_forward(
@@ -135,7 +140,7 @@ def rope_norm_backward(
 
 def swiglu_forward(gate: Tensor, up: Tensor, *, out: Tensor | None = None) -> Tensor:
     """silu(gate) up."""
-    return _into(out, F.silu(gate) * up)
+    return torch.mul(F.silu(gate), up, out=out)
 
 
 def swiglu_backward(
@@ -143,13 +148,12 @@ def swiglu_backward(
 ) -> tuple[Tensor, Tensor]:
     """d_gate, d_up and once more y; outputs may lie over inputs."""
     g, u, dy = (x.to(_wide(x)) for x in (gate, up, grad))
-    share = torch.sigmoid(g)
-    silu = g * share
-    slope = share * (1 + g * (1 - share))
-    made = swiglu_forward(gate, up)
-    d_gate.copy_(dy * u * slope)
-    d_up.copy_(dy * silu)
-    y.copy_(made)
+    silu = F.silu(g)
+    d_g = _ATEN.silu_backward(dy * u, g)
+    d_u = dy * silu
+    torch.mul(silu.to(gate.dtype), up, out=y)
+    d_gate.copy_(d_g)
+    d_up.copy_(d_u)
     return d_gate, d_up
 
 

@@ -65,8 +65,13 @@ class SeparateGroup:
             torch.mm(grad, weight, out=dx) if number == 0 else dx.addmm_(grad, weight)
             if part.lora is None:
                 continue
-            through = part.lora.scaling * (self._slope(part, grad) @ part.lora.b.to(dy.dtype))
-            share = through @ part.lora.a.detach().to(dy.dtype)
+            through = self._through(shared, part, grad)
+            shared.slopes[part.site] = through  # the parameters' gradients need it next
+            a = part.lora.a.detach().to(dy.dtype)
+            if part.lora.magnitude is None and not part.dropout(shared):
+                dx.addmm_(through, a)
+                continue
+            share = through @ a
             if part.lora.magnitude is not None:
                 share += ((_ratio(part).to(dy.dtype) - 1) * grad) @ weight
             dx += part.dropped(share, shared)
@@ -74,7 +79,7 @@ class SeparateGroup:
     def backward_parameters(
         self, shared: Pass, dy: Tensor, x: Tensor, low: Tensor, *, slopes: bool = True
     ) -> None:
-        """Gradients of weights, biases, A, B and magnitudes."""
+        """Gradients of weights, biases, A, B and magnitudes; G is known where `slopes`."""
         gradients = shared.gradients
         bias_gradients(self.parts, dy, gradients)
         for part in self.parts:
@@ -86,7 +91,10 @@ class SeparateGroup:
                 continue
             lora, slope, b = part.lora, self._slope(part, grad), part.lora.b.to(dy.dtype)
             dropped = part.dropped(x, shared)
-            through = lora.scaling * (slope @ b)
+            if slopes:
+                through = shared.slopes.pop(part.site)
+            else:
+                through = self._through(shared, part, grad)
             gradients.add(lora.a, wide_product(through.t(), dropped))
             d_b = wide_product(slope.t(), low[:, part.ranks])
             gradients.add(lora.b, d_b.mul_(lora.scaling))
@@ -96,6 +104,12 @@ class SeparateGroup:
                 wide = torch.promote_types(dy.dtype, torch.float32)
                 total = (grad.to(wide) * inner.to(wide)).sum(0)
                 gradients.add(lora.magnitude, total / _norm(part))
+
+    def _through(self, shared: Pass, part: Target, grad: Tensor) -> Tensor:
+        """G [T, r]."""
+        assert part.lora is not None
+        slope = self._slope(part, grad)
+        return (slope @ part.lora.b.detach().to(grad.dtype)).mul_(part.lora.scaling)
 
     @staticmethod
     def _slope(part: Target, grad: Tensor) -> Tensor:

@@ -99,10 +99,20 @@ def stack(
     dtype: torch.dtype,
     *,
     adapter: bool,
+    folds: bool | None = None,
 ) -> Stack:
-    """Bind blocks and final norm; `adapter` False takes the base model's weights."""
-    layers = tuple(bind(block, i, adapter=adapter, dtype=dtype) for i, block in enumerate(blocks))
+    """Bind blocks and final norm.
+
+    Args:
+        adapter: False takes the base model's weights.
+        folds: whether LoRA is folded into the products of frozen weights. By default on a GPU,
+            where that saves launches and passes over memory; a CPU only computes the pads.
+    """
     weight = norm.tuned if adapter else norm.base
+    folds = weight.is_cuda if folds is None else folds
+    layers = tuple(
+        bind(block, i, adapter=adapter, dtype=dtype, folds=folds) for i, block in enumerate(blocks)
+    )
     final = BoundNorm(weight, norm.eps, norm.offset, norm.weight_fp32)
     trained: dict[int, Tensor] = {}
     if adapter:

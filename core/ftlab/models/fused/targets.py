@@ -37,6 +37,7 @@ class Pass:
     drop: Callable[[Tensor, float, int], Tensor] = dropout
     gradients: Gradients = field(default_factory=Gradients)
     sites: int = 0  # call sites of dropout there are
+    slopes: dict[int, Tensor] = field(default_factory=dict)  # G by site, between two calls
     _keys: Tensor | None = None
 
     def seeds(self, first: int, count: int) -> Tensor:

@@ -127,9 +127,11 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("folds", [False, True])
 @pytest.mark.parametrize("case", ADAPTERS)
-def test_adapters_equal_the_reference(case: str, checkpointing: bool) -> None:
+def test_adapters_equal_the_reference(case: str, folds: bool, checkpointing: bool) -> None:
     decoder = attach(model(lora=ADAPTERS[case]))
+    decoder.folds = folds
     assert_equal_to_reference(decoder, checkpointing=checkpointing)
 
 
@@ -137,12 +139,15 @@ def test_adapters_equal_the_reference(case: str, checkpointing: bool) -> None:
 @pytest.mark.parametrize("case", ADAPTERS)
 def test_adapters_over_quantised_weights(case: str, checkpointing: bool) -> None:
     decoder = quantised(attach(model(lora=ADAPTERS[case])))
+    decoder.folds = checkpointing
     assert_equal_to_reference(decoder, checkpointing=checkpointing)
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
-def test_trained_biases_equal_the_reference(bias: str) -> None:
+@pytest.mark.parametrize("folds", [False, True])
+def test_trained_biases_equal_the_reference(bias: str, folds: bool) -> None:
     decoder = attach(model(lora={"bias": bias}, attention_bias=True, mlp_bias=True))
+    decoder.folds = folds
     assert_equal_to_reference(decoder)
 
 
@@ -164,6 +169,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 def test_adapters_of_every_shape_of_layer(family: str, checkpointing: bool) -> None:
     kind, changes, names = FAMILIES[family]
     decoder = quantised(attach(model(kind, {"target_modules": names}, **changes)))
+    decoder.folds = True
     assert_equal_to_reference(decoder, checkpointing=checkpointing)
 
 
@@ -178,10 +184,13 @@ def test_the_base_model_is_computed_without_its_adapter() -> None:
 
 
 @pytest.mark.parametrize("lora", [{"lora_dropout": 0.3}, {"use_dora": True}, None])
-@pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
-def test_every_schedule_gives_the_same_bits(kind: str, lora: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize(("kind", "folds"), [("llama", False), ("gemma2", True), ("qwen3", True)])
+def test_every_schedule_gives_the_same_bits(
+    kind: str, folds: bool, lora: dict[str, Any] | None
+) -> None:
     decoder = attach(model(kind, lora, num_hidden_layers=4))
-    if lora is not None:
+    decoder.folds = folds
+    if lora is not None and folds:
         quantised(decoder)
     offloaded = LayerSchedule(*["offload"] * len(ITEMS))
     mixed = from_text("1*kkkkkkk 1*orrorkr 1*orokrok 1*okkkkkk")
@@ -197,6 +206,7 @@ def test_every_schedule_gives_the_same_bits(kind: str, lora: dict[str, Any] | No
 
 def test_offloaded_memory_is_used_again() -> None:
     decoder = attach(model(lora={}))
+    decoder.folds = True
     decoder.schedule = (LayerSchedule(input="offload", mlp="offload"),) * 2
     for _ in range(2):
         step(decoder)
