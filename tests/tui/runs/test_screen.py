@@ -196,6 +196,32 @@ def test_commands_that_are_missing_are_said_to_be(three, make_app, monkeypatch) 
     drive(make_app(three[2]), journey)
 
 
+def test_an_export_is_asked_and_goes_through_ftrun(three, make_app, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked_for: list[list[str]] = []
+
+    def start(arguments: Any, state: Any) -> commands.Child:
+        asked_for.append(list(arguments))
+        return commands.Child("ftrun export alpha", tmp_path / "none", None, "no disk")
+
+    monkeypatch.setattr(commands, "start", start)
+
+    async def journey(pilot: Any) -> None:
+        await pilot.press("x")
+        question = await asked(pilot)
+        assert "alpha" in question.question
+        assert "export/merged" in question.detail
+        await pilot.press("enter")  # the safe answer
+        await until(lambda: isinstance(pilot.app.screen, RunsScreen))
+        assert asked_for == []
+        await pilot.press("x")
+        await asked(pilot)
+        await pilot.press("y")
+        await until(lambda: asked_for == [["export", str(three[0].path)]])
+        await until(lambda: any("no disk" in n.message for n in pilot.app._notifications))
+
+    drive(make_app(three[2]), journey)
+
+
 def test_many_runs_and_damaged_ones(make_run, make_app) -> None:  # type: ignore[no-untyped-def]
     runs = [make_run(f"r{n:03}", 3) for n in range(40)]
     runs[3].status_path.write_text("{")

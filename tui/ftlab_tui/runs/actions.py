@@ -167,7 +167,12 @@ class RunActions(ModeScreen):
             have = f"; the adapter is at {adapter}" if adapter.is_dir() else ""
             self.tell(f"{commands.missing('export')}{have}", "warning")
             return
-        await self.command("export", str(run.path))
+        detail = (
+            f"`ftrun export {run.id}` merges its adapter into the base model, in main memory as "
+            f"fp32; the result lies in {short(run.export_dir / 'merged')}. The adapter stays."
+        )
+        if await self.app.push_screen_wait(Confirm(f"Export run {run.id}?", detail, yes="Export")):
+            await self.command("export", str(run.path))
 
     @work(group="command")
     async def action_reproduce(self) -> None:
