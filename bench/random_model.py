@@ -55,7 +55,7 @@ def build(shape: str, precision: str, device: str, *, layers: int | None = None)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     rotary = type(model.model.rotary_emb)
-    model.model.rotary_emb = rotary(config=config, device=torch.device(device))
+    model.model.rotary_emb = rotary(config=config).to(device)
     model.config.torch_dtype = dtype
     return model.requires_grad_(False)
 

@@ -233,11 +233,7 @@ class OptimSection:
         maximum=1,
     )
     loraplus_lr_ratio: float = setting(
-        1.0,
-        "LoRA+: how many times the learning rate the B matrices of LoRA get; 1 is plain LoRA.",
-        raising="Raise it to learn faster at a large hidden size; 16 is LoRA+'s own, with a lower "
-        "optim.learning_rate.",
-        minimum=1,
+        1.0, "LoRA+: B's rate over A's; 1 is off.", raising="Raise it to 16, as LoRA+.", minimum=1
     )
     max_grad_norm: float = setting(
         1.0,

@@ -48,6 +48,7 @@ WHOLE = {
     "core/test_architecture.py": "the rules of the house",
     "core/test_container.py": "Dockerfile, container/, compose.yaml and conda/",
     "kernels/test_bench.py": "bench/tune.py and bench/kernels",
+    "core/test_bench.py": "bench/compare.py",
     "core/test_house.py": "locks, recipes and text of the repository",
     "tui/test_snapshots.py": "every screen of the app",
 }
