@@ -48,14 +48,14 @@ def attention_backward(
     dv = v.new_empty(v.shape) if dv is None else dv
     delta = torch.empty_like(lse) if delta is None else delta
     facts = attention_config.facts(q, k, layout, scale, window, softcap, (v, out, grad, dq, dk, dv))
-    config = attention_config.lookup("attention_backward_query", q, layout, (k, v))
+    config = attention_config.lookup("attention_backward_query", q, layout, (k, v), facts)
     tiles = layout.queries(config["BLOCK_M"], H, k.shape[1])
     query_kernel[(len(tiles.order),)](
         q, k, v, out, grad, lse, delta, dq, *tiles, *q.stride()[:2], *k.stride()[:2],
         *v.stride()[:2], *out.stride()[:2], *grad.stride()[:2], *dq.stride()[:2], T, scale,
         softcap or 0.0, **facts, **config,
     )  # fmt: skip
-    config = attention_config.lookup("attention_backward_key", q, layout, (q, grad))
+    config = attention_config.lookup("attention_backward_key", q, layout, (q, grad), facts)
     tiles = layout.keys(config["BLOCK_N"], k.shape[1])
     positions = layout.positions() if facts["PREFIX"] and facts["WINDOW"] else None
     key_kernel[(len(tiles.order),)](

@@ -61,19 +61,24 @@ def _precision(dtype: torch.dtype) -> str:
     return "wide" if os.environ.get("TRITON_INTERPRET") == "1" else "native"
 
 
-def lookup(op: str, q: Tensor, layout: Layout, streamed: Sequence[Tensor]) -> dict[str, Any]:
+def lookup(
+    op: str, q: Tensor, layout: Layout, streamed: Sequence[Tensor], call: dict[str, Any]
+) -> dict[str, Any]:
     """The launch configuration of one kernel.
 
     Args:
         op: name of the table.
         q: any operand.
         layout: of the batch; segments beyond `LONG` tokens have a class of their own where it pays.
-            One that was measured with descriptors serves only where they can be made.
+            It was measured on plain causal attention, which alone takes it, and where it uses
+            descriptors it serves only what they can describe.
         streamed: what the kernel's loop loads; by tensor descriptors where they can be described.
+        call: `facts` of the call.
     """
     name, capability = shape_class(q.shape[2], q.dtype), tuning.capability(q)
     config = tuning.lookup(op, name, capability)
-    if layout.longest > LONG and f"{name}_long" in tuning.table(op):
+    plain = not (call["WINDOW"] or call["SOFTCAP"] or call["PREFIX"])
+    if plain and layout.longest > LONG and f"{name}_long" in tuning.table(op):
         long = tuning.lookup(op, f"{name}_long", capability)
         if not long["TMA"] or describable(streamed):
             config = long

@@ -156,7 +156,7 @@ def attention_forward(
     out = q.new_empty(T, H, D) if out is None else out
     lse = q.new_empty(H, T, dtype=torch.float32) if lse is None else lse
     facts = attention_config.facts(q, k, layout, scale, window, softcap, (v, out))
-    config = attention_config.lookup("attention_forward", q, layout, (k, v))
+    config = attention_config.lookup("attention_forward", q, layout, (k, v), facts)
     tiles = layout.queries(config["BLOCK_M"], H, k.shape[1])
     _forward_kernel[(len(tiles.order),)](
         q, k, v, out, lse, *tiles, *q.stride()[:2], *k.stride()[:2], *v.stride()[:2],

@@ -18,6 +18,7 @@ CASES = (  # head dim, window, soft-cap, prefix
     (256, 4096, True, False),
 )
 WIDE = CASES[2]  # compiled for fp32 too
+PLAIN = (128, 0, False, False)  # all that the class of long segments serves
 LONG = "d128_long"  # class of long segments, where a table has it
 DESCRIBES = hasattr(tl, "make_tensor_descriptor")
 MOST_SPILLS = 512  # bytes, where tensor cores take 16-bit operands and the head dim is at most 128
@@ -38,7 +39,7 @@ def jobs(op: str, kernel: Any, capability: int) -> list[Job]:
         DESCRIBES or not tuning.lookup(op, LONG, capability)["TMA"]
     )
     if long:
-        listed.append(_job(op, kernel, capability, narrow, *WIDE, name=LONG))
+        listed.append(_job(op, kernel, capability, narrow, *PLAIN, name=LONG))
     assert len(listed) == len(CASES) + 1 + long
     return listed
 

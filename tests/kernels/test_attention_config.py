@@ -51,15 +51,17 @@ def test_what_a_descriptor_can_stand_for() -> None:
 
 
 @pytest.mark.parametrize("possible", [False, True])
+@pytest.mark.parametrize("softcap", [None, 30.0])
 def test_long_segments_with_descriptors_or_as_all_others(
-    monkeypatch: pytest.MonkeyPatch, possible: bool
+    monkeypatch: pytest.MonkeyPatch, possible: bool, softcap: float | None
 ) -> None:
     monkeypatch.setattr(tuning, "capability", lambda of: 90)
     monkeypatch.setattr(attention_config, "describable", lambda tensors: possible)
     monkeypatch.setattr("triton.set_allocator", lambda function: None, raising=False)
     q = torch.empty(5000, 1, 128, dtype=torch.bfloat16)
     plan = layout([0, 5000])
-    got = attention_config.lookup("attention_forward", q, plan, [q])
+    call = attention_config.facts(q, q, plan, 1.0, None, softcap, [q])
+    got = attention_config.lookup("attention_forward", q, plan, [q], call)
     table = tuning.table("attention_forward")
     assert table["d128_long"]["90"]["TMA"]
-    assert got == table["d128_long" if possible else "d128"]["90"]
+    assert got == table["d128_long" if possible and softcap is None else "d128"]["90"]
