@@ -161,7 +161,8 @@ def measure(job: dict[str, Any]) -> None:
     norms = [float(p.grad.float().norm()) for p in parameters if p.grad is not None]
     zero = len(parameters) - sum(norm > 0 for norm in norms)
     result = {
-        "loss": float(loss.detach()), "grad_norm": sum(n * n for n in norms) ** 0.5, "without_grad": zero,
+        "loss": float(loss.detach()), "grad_norm": sum(n * n for n in norms) ** 0.5,
+        "without_grad": zero,
         "note": side.note,
     }  # fmt: skip
     print(json.dumps(result), flush=True)
