@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -17,11 +18,16 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """bench/compare.py, whatever else is called so."""
     monkeypatch.syspath_prepend(str(BENCH))
-    import compare
-
-    yield compare
-    for name in ("compare", "sides", "random_model"):
+    spec = importlib.util.spec_from_file_location("bench_compare", BENCH / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    yield module
+    for name in ("sides", "random_model"):
         sys.modules.pop(name, None)
 
 

@@ -1,11 +1,8 @@
-"""Perplexity: the definition, the windows, and the published figure of the real model."""
+"""Perplexity: the definition and the windows. The real model's figure: test_models.py."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,6 @@ import torch
 
 from ftlab.evaluation.perplexity import perplexity, windows
 from ftlab.models.attach import attach
-from ftlab.models.load import load_model
 
 
 def test_is_exp_of_the_mean_over_tokens(loaded: tuple[Any, Any]) -> None:
@@ -43,14 +39,3 @@ def test_windows_do_not_overlap_and_a_single_token_is_left_out() -> None:
 def test_nothing_to_measure_is_an_error(loaded: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         perplexity(attach(loaded[0]), windows([5], 4))
-
-
-def test_real_model_has_its_known_perplexity(smollm2: Path, shared: Path) -> None:
-    """29.29 on eight windows of 1,024 tokens, 8,184 of them predicted (shared/models/README.md)."""
-    model = load_model(str(smollm2))
-    with gzip.open(shared / "data" / "text" / "wikipedia_30_articles.jsonl.gz", "rt") as lines:
-        text = "\n".join(json.loads(line)["text"] for line in lines)
-    ids = model.tokenizer(text[:60_000])["input_ids"][: 8 * 1024]
-    found = perplexity(attach(model.model), windows(ids, 1024))
-    assert found.tokens == 8184
-    assert found.perplexity == pytest.approx(29.29, rel=1e-3)

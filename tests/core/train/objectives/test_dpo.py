@@ -119,9 +119,9 @@ def test_equals_trl_in_loss_gradients_and_metrics(
 
     assert loss.item() / len(ROWS) == pytest.approx(expected.item(), rel=1e-5)
     for name, parameter in decoder.trainable().items():
-        torch.testing.assert_close(
-            parameter.grad, theirs[name], rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        assert parameter.grad is not None
+        distance = (parameter.grad - theirs[name]).norm() / theirs[name].norm()
+        assert distance < 2e-5, name  # of the norm: single elements of 1e-3 carry fp32's noise
     logged = _logged(trainer)
     for name, value in zip(objective.metrics, metrics, strict=True):
         assert value.item() / len(ROWS) == pytest.approx(logged[name], rel=1e-4, abs=1e-5), name
