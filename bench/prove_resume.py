@@ -86,6 +86,8 @@ def killed_run(args: argparse.Namespace, work: Path, straight: Run, seconds: flo
         if run.liveness() != "running" or process is None:
             sys.exit(f"the run ended before the kill at step {target}: nothing is proven")
         os.kill(process.pid, signal.SIGKILL)
+        while run.liveness() == "running":  # a killed process takes a moment to go
+            time.sleep(POLL)
         print(f"killed after step {done(run)}", file=sys.stderr)
         ftrun("resume", str(run.path), "--detach", cwd=work)
     while run.liveness() == "running":
