@@ -12,7 +12,6 @@ NUMERIC (the curves stay within what rounding does to this run) needs to know wh
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 
 from ftlab import atomic, launch, probe, registry
@@ -91,14 +90,14 @@ def _calibrate(
     interrupts: Interrupts,
 ) -> int:
     """Run the variants and keep the floor; 0, or the exit code of a run that did not end well."""
-    chosen = list(itertools.islice(noise.variants(original.plan()), args.calibrate))
-    if args.calibrate < 2 or len(chosen) < args.calibrate:
+    variants = list(noise.variants(original.plan()))
+    if not 2 <= args.calibrate <= len(variants):
         raise ConfigError(
-            f"--calibrate takes 2 to {len(list(noise.variants(original.plan())))} for "
-            f"{original.id}, not {args.calibrate}: so many other orders of sums it has"
+            f"--calibrate takes 2 to {len(variants)} for {original.id}, not {args.calibrate}: "
+            "so many other orders of sums it has"
         )
     made = []
-    for variant in chosen:
+    for variant in variants[: args.calibrate]:
         plan = rerun.plan_again(original, asked, collect, variant)
         told = f"calibrates {original.id} with {variant}"
         run, code = _run(plan, args, None, told, interrupts)

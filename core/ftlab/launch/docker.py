@@ -186,9 +186,8 @@ def _module_spec(config: RunConfig, digest: str, command: list[str], folder: Pat
 def _create(client: Any, image: Any, run: Run, resume: bool) -> Any:
     plan = run.plan()
     config, model = plan.config, plan.facts.model
-    net = specs.network(config, Path(model.path).is_dir())
-    if "launch.network" in plan.decisions and specs.offline():
-        net = "none"
+    chosen = "launch.network" in plan.decisions
+    net = specs.network(config, Path(model.path).is_dir(), chosen=chosen)
     online = net != "none"
     read, write = specs.caches(online)
     secret = specs.token_file(run.id, os.environ) if online else None

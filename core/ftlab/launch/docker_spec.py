@@ -85,16 +85,19 @@ def is_local(config: RunConfig) -> bool:
     return local and (evaluation is None or len(named_paths(_only_eval(config))) > 0)
 
 
-def network(config: RunConfig, local: bool) -> str:
-    """The network mode: as asked, else none where nothing has to be fetched."""
-    if config.launch.network != "auto":
-        return config.launch.network
-    return "none" if local or offline() else "bridge"
+def network(config: RunConfig, local: bool, *, chosen: bool = False) -> str:
+    """The network mode: as asked, else none where nothing has to be fetched.
 
-
-def offline() -> bool:
-    """Whether the hub must not be asked: then nothing is fetched, whatever is missing."""
-    return os.environ.get("HF_HUB_OFFLINE") == "1"
+    Args:
+        local: whether everything lies on this machine.
+        chosen: the mode in `config` is the plan's choice, which yields where the hub is offline.
+    """
+    mode = config.launch.network
+    if (chosen or mode == "auto") and os.environ.get("HF_HUB_OFFLINE") == "1":
+        return "none"
+    if mode != "auto":
+        return mode
+    return "none" if local else "bridge"
 
 
 def caches(online: bool) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

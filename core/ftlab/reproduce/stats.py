@@ -20,9 +20,10 @@ from ftlab.errors import ConfigError, VerdictNegative
 from ftlab.identity import NUMERICS
 from ftlab.reproduce import compare
 from ftlab.reproduce.compare import FieldDifference
+from ftlab.reproduce.verdict import INCOMPARABLE, NOT_REPRODUCED
 from ftlab.run import Run
 
-STATISTICAL, NOT_REPRODUCED, INCOMPARABLE = "STATISTICAL", "NOT REPRODUCED", "INCOMPARABLE"
+STATISTICAL = "STATISTICAL"
 LEAST = 3  # seeds of a group
 ALPHA = 0.05
 # What another seed makes differ.

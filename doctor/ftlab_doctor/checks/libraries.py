@@ -48,6 +48,13 @@ def owner(host: Host, path: str) -> str:
     return f"{package['name']}=={package['version']}" if package else top
 
 
+def untraceable(host: Host, loaded: dict[str, loader.Loaded]) -> Finding | None:
+    """Why nothing can be said about what a library needs; None where it can."""
+    if not loaded:
+        return skip("torch has no compiled library here")
+    return None if host.has("libraries") else unknown("no folder was listed")
+
+
 @check(
     "lib.missing",
     "Would the loader find every CUDA library that torch needs?",
@@ -56,12 +63,8 @@ def owner(host: Host, path: str) -> str:
 def missing(host: Host) -> Finding:
     """The whole chain of needs, by the loader's own rules."""
     loaded = loader.torch_loads(host)
-    if not loaded or not host.has("libraries"):
-        return (
-            skip("torch has no compiled library here")
-            if not loaded
-            else unknown("no folder was listed")
-        )
+    if gap := untraceable(host, loaded):
+        return gap
     lost = [lib for lib in loaded.values() if not lib.path and CUDA.match(lib.name)]
     if not lost:
         return ok(f"{sum(1 for lib in loaded.values() if CUDA.match(lib.name))} CUDA libraries")

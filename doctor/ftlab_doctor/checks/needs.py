@@ -6,8 +6,8 @@ import re
 
 from ftlab_doctor import loader, rules, stack
 from ftlab_doctor.checks.driver import USABLE
-from ftlab_doctor.checks.libraries import CUDA, owner
-from ftlab_doctor.finding import Finding, fail, ok, skip, unknown
+from ftlab_doctor.checks.libraries import CUDA, owner, untraceable
+from ftlab_doctor.finding import Finding, fail, ok, skip
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
@@ -26,12 +26,8 @@ EXTENSION = re.compile(
 def needs(host: Host) -> Finding:
     """CUDA's and torch's libraries that an extension names, once torch itself has been loaded."""
     loaded = loader.torch_loads(host)
-    if not loaded or not host.has("libraries"):
-        return (
-            skip("torch has no compiled library here")
-            if not loaded
-            else unknown("no folder was listed")
-        )
+    if gap := untraceable(host, loaded):
+        return gap
     extensions = [
         path for path in host.section("elf") if EXTENSION.search(path.removeprefix(host.site + "/"))
     ]

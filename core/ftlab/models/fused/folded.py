@@ -16,24 +16,20 @@ import torch
 from torch import Tensor
 
 from ftlab.models.fused.products import expand
-from ftlab.models.fused.targets import Pass, Target, add_bias, bias_gradients
+from ftlab.models.fused.targets import Pass, Projections, Target, add_bias, bias_gradients
 from ftlab_kernels import lora_down, lora_fold, lora_up
 from ftlab_kernels.lora_group import Adapter, Linear, LoraGroup, fold_weights
 from ftlab_kernels.lora_sum import sum_parts
 
 
-class FoldedGroup:
+class FoldedGroup(Projections):
     """Projections [K -> N1 + N2 + ...] with frozen weights; see the module's formulas."""
 
     def __init__(self, parts: list[Target], inputs: int, arena: str) -> None:
-        self.parts = parts
-        self.arena = arena
-        self.inputs = inputs
-        self.outputs = parts[-1].stop
+        super().__init__(parts, inputs, arena)
         self.group = LoraGroup(tuple(_linear(part) for part in parts))
         self.pad = self.low = self.group.pad
         self.own: Tensor | None = None  # M where it is not shared
-        self.trains = any(part.trains for part in parts)
         self.needs_input = self.pad > 0  # for parameter gradients
 
     @property

@@ -16,24 +16,20 @@ import torch
 from torch import Tensor
 
 from ftlab.models.fused.products import wide_product
-from ftlab.models.fused.targets import Pass, Target, add_bias, bias_gradients
+from ftlab.models.fused.targets import Pass, Projections, Target, add_bias, bias_gradients
 from ftlab_kernels.lora_group import fold_weights
 
 
-class JoinedGroup:
+class JoinedGroup(Projections):
     """Projections [K -> N1 + N2 + ...] of frozen dense weights; see the module's formulas."""
 
     pad = 0
     operand_size = 0
 
     def __init__(self, parts: list[Target], inputs: int, arena: str) -> None:
-        self.parts = parts
-        self.arena = arena
-        self.inputs = inputs
-        self.outputs = parts[-1].stop
+        super().__init__(parts, inputs, arena)
         self.adapted = [part for part in parts if part.lora is not None]
         self.low = sum(len(part.lora.a) for part in self.adapted if part.lora)
-        self.trains = any(part.trains for part in parts)
         self.needs_input = bool(self.adapted)
         self.weight = _together([p.weight for p in parts if isinstance(p.weight, Tensor)])
 

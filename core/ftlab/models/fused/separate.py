@@ -16,23 +16,19 @@ import torch
 from torch import Tensor
 
 from ftlab.models.fused.products import dense, wide_product
-from ftlab.models.fused.targets import Pass, Target, add_bias, bias_gradients
+from ftlab.models.fused.targets import Pass, Projections, Target, add_bias, bias_gradients
 from ftlab_kernels.reference.lora_linear import weight_norm
 
 
-class SeparateGroup:
+class SeparateGroup(Projections):
     """Projections [K -> N1 + N2 + ...] of any kind; see the module's formulas."""
 
     pad = 0
     operand_size = 0
 
     def __init__(self, parts: list[Target], inputs: int, arena: str) -> None:
-        self.parts = parts
-        self.arena = arena
-        self.inputs = inputs
-        self.outputs = parts[-1].stop
+        super().__init__(parts, inputs, arena)
         self.low = sum(part.lora.a.shape[0] for part in parts if part.lora)
-        self.trains = any(part.trains for part in parts)
         self.needs_input = any(part.lora or part.trains_weight for part in parts)
 
     def forward(self, shared: Pass, x: Tensor, out: Tensor, low: Tensor, *, fresh: bool) -> None:
@@ -54,9 +50,6 @@ class SeparateGroup:
             inner = y if dropped is x else dropped @ weight.t()
             y += (ratio - 1) * inner + ratio * (lora.scaling * (low[:, part.ranks] @ b.t()))
         add_bias(self.parts, out)
-
-    def settle(self) -> None:
-        """Nothing to prepare."""
 
     def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor, low: Tensor) -> None:
         """dx [T, K] from dy [T, N]."""

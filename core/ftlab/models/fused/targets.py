@@ -99,6 +99,17 @@ class Target:
         return shared.rng.key(self.site)
 
 
+class Projections:
+    """A group of projections [K -> N1 + N2 + ...]: what every way to compute it knows of it."""
+
+    def __init__(self, parts: list[Target], inputs: int, arena: str) -> None:
+        self.parts = parts
+        self.arena = arena
+        self.inputs = inputs
+        self.outputs = parts[-1].stop
+        self.trains = any(part.trains for part in parts)
+
+
 def targets(projections: list[Projection], sizes: list[int], *, adapter: bool) -> list[Target]:
     """Lay projections of `sizes` outputs beside each other; `adapter` False takes the base."""
     found, start, low = [], 0, 0
