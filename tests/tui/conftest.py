@@ -10,6 +10,7 @@ import json
 import math
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +18,19 @@ from typing import Any
 
 import pytest
 
+from textual._wait import wait_for_idle
+from textual.app import App
+from textual.notifications import Notification
+from textual.pilot import Pilot
+from textual.screen import ModalScreen
+
 from ftlab.process import Identity, monotonic
 from ftlab.run import Run
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.lab import Lab
 
 START = 1_700_000_000.0
+SOON = 0.6  # seconds; a longer timer (a notice that goes away) is not waited for
 CORE = Path(__file__).parents[1] / "core"
 
 
@@ -150,6 +158,55 @@ def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if child.poll() is None:
             child.kill()
         child.wait(10)
+
+
+@pytest.fixture(autouse=True)
+def _patient_pilot(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pilot.pause` and `pilot.press` end when what they set off has ended, however slow the machine.
+
+    A fixed pause is a bet on the machine's speed: long enough here, too short on a loaded one.
+    """
+    if request.node.get_closest_marker("impatient"):
+        return
+    pause, press = Pilot.pause, Pilot.press
+
+    async def patient_pause(self: Pilot[Any], delay: float | None = None) -> None:
+        await pause(self, delay)
+        await settle(self)
+
+    async def patient_press(self: Pilot[Any], *keys: str) -> None:
+        await press(self, *keys)
+        await settle(self)
+
+    monkeypatch.setattr(Pilot, "pause", patient_pause)
+    monkeypatch.setattr(Pilot, "press", patient_press)
+    # What was told is read after the key is dealt with, which may take longer than it is shown.
+    monkeypatch.setattr(Notification, "has_expired", False)
+
+
+async def settle(pilot: Pilot[Any], most: float = 30.0) -> None:
+    """Wait for workers, for timers that fire once soon, and for the messages they leave.
+
+    A worker that waits for the person's answer to a question does not end: none is waited for while
+    a question is asked.
+    """
+    app, deadline = pilot.app, time.monotonic() + most
+    while app.is_running and _pending(app):
+        assert time.monotonic() < deadline, "the app does not come to rest"
+        await asyncio.sleep(0.005)
+    await wait_for_idle(0)
+
+
+def _pending(app: App[Any]) -> bool:
+    working = any(worker.is_running for worker in app.workers)
+    if working and not isinstance(app.screen, ModalScreen):
+        return True
+    pumps = [app, *(node for screen in app.screen_stack for node in screen.walk_children(
+        with_self=True))]  # fmt: skip
+    return any(
+        timer._repeat == 0 and timer._interval < SOON and timer._task and not timer._task.done()
+        for pump in pumps for timer in list(pump._timers)
+    )  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -139,6 +139,7 @@ KEYS = [
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.impatient
 async def test_random_keys_sizes_and_clicks_never_end_it(
     app: FtuiApp, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
