@@ -18,6 +18,7 @@ from ftlab.errors import ConfigError, FtlabError
 
 COMMANDS = {
     "train": "train a config: plan, start, follow; Ctrl-C saves and stops",
+    "sweep": "train with several seeds and a grid: mean, sd and confidence interval",
     "plan": "say everything that would happen, and why, without doing it",
     "resume": "go on with a run that was stopped, failed or was killed",
     "runs": "list the runs",
