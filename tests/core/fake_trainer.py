@@ -5,7 +5,7 @@
 Steered by the environment: FAKE_STEP seconds of a step, FAKE_DIE_AT the step at which it kills
 itself, FAKE_FAIL_AT the step at which it fails, FAKE_DEAF ignores requests and SIGTERM, FAKE_SLOW
 seconds before it takes the lock, FAKE_MUTE dies before a word, FAKE_ROUNDING lets micro-batches
-change the last places of the loss, FAKE_EVAL evaluates at the end: its loss is FAKE_EVAL + seed/100.
+change the last places of the loss, FAKE_EVAL evaluates at the end: a loss of FAKE_EVAL + seed/100.
 """
 
 from __future__ import annotations

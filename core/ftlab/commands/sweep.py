@@ -21,7 +21,7 @@ from ftlab import launch, registry
 from ftlab import plan as plans
 from ftlab.commands import common
 from ftlab.commands.watch import watch, where_it_resumes
-from ftlab.errors import ConfigError, Interrupted
+from ftlab.errors import ConfigError, Interrupted, Problem
 from ftlab.interrupts import Interrupts
 from ftlab.launch import fitness
 from ftlab.plan import Plan
@@ -84,7 +84,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _tasks(args: argparse.Namespace, read: Reader) -> list[Task]:
     """Every run of the sweep; all problems of all points at once."""
-    chosen, points, made, problems = sweep.seeds(args.seeds), sweep.grid(args.grid), [], []
+    chosen, points = sweep.seeds(args.seeds), sweep.grid(args.grid)
+    made: list[Task] = []
+    problems: list[Problem] = []
     count = len(points) * (chosen if isinstance(chosen, int) else len(chosen))
     if count > sweep.MOST:
         raise ConfigError(f"this sweep would be {count} runs; {sweep.MOST} are the most")

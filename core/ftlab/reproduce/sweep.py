@@ -87,7 +87,7 @@ def grid(options: Sequence[str]) -> list[Point]:
         ConfigError: every option that is not of that form.
     """
     axes: dict[str, list[Any]] = {}
-    problems = []
+    problems: list[Problem] = []
     for option in options:
         key, equals, text = (part.strip() for part in option.partition("="))
         try:
