@@ -28,6 +28,7 @@ COMMANDS = {
     "tail": "print the events of a run, and follow them",
     "reproduce": "run a finished run again and say whether it gives the same bits",
     "compare": "say what differs between runs, and where it began",
+    "checklist": "fill the reproducibility items of a paper's checklist from the runs",
     "bundle": "put a finished run into one file that reproduce takes elsewhere",
     "export": "give what a run made as adapter, merged model or for Ollama",
     "containers": "list containers that are left over, and remove them",

@@ -40,8 +40,8 @@ LIGHT = (
     "lock", "manifest", "notes", "paths", "pins", "plan", "presets", "probe", "process", "progress",
     "registry", "rules", "run", "schema", "setting", "summary", "trash", "values", "versions",
     "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.bundle",
-    "reproduce.compare", "reproduce.interval", "reproduce.noise", "reproduce.rerun",
-    "reproduce.stats", "reproduce.sweep", "reproduce.text",
+    "reproduce.checklist", "reproduce.checklist_text", "reproduce.compare", "reproduce.interval",
+    "reproduce.noise", "reproduce.rerun", "reproduce.stats", "reproduce.sweep", "reproduce.text",
     "reproduce.unbundle", "reproduce.verdict",
     "models.families", "models.spec", "starter.data", "starter.demo", "starter.model",
 )  # fmt: skip
