@@ -242,7 +242,7 @@ def _results(found: Sequence[Group]) -> Item:
     table = Table(("settings", "metric", "n", "seeds", "mean", "sd", interval), tuple(rows))
     told = (
         "Mean over runs that differ in their seeds alone, which fix data order, adapter start and "
-        "dropout; sd with n - 1; interval by Student's t with n - 1 degrees of freedom, which is for "
+        "dropout; sd with n - 1; interval by Student's t with n - 1 degrees of freedom, meant for "
         "figures that are about normal. Each figure is of the evaluation at a run's last step."
     )
     alone = () if several else ("Without several seeds there is no error bar: `ftrun sweep`.",)
