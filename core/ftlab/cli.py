@@ -18,6 +18,7 @@ from ftlab.errors import ConfigError, FtlabError
 
 COMMANDS = {
     "train": "train a config: plan, start, follow; Ctrl-C saves and stops",
+    "sweep": "train with several seeds and a grid: mean, sd and confidence interval",
     "plan": "say everything that would happen, and why, without doing it",
     "resume": "go on with a run that was stopped, failed or was killed",
     "runs": "list the runs",
@@ -27,6 +28,8 @@ COMMANDS = {
     "tail": "print the events of a run, and follow them",
     "reproduce": "run a finished run again and say whether it gives the same bits",
     "compare": "say what differs between runs, and where it began",
+    "checklist": "fill the reproducibility items of a paper's checklist from the runs",
+    "bundle": "put a finished run into one file that reproduce takes elsewhere",
     "export": "give what a run made as adapter, merged model or for Ollama",
     "containers": "list containers that are left over, and remove them",
     "init": "print a commented config to start from",

@@ -110,6 +110,15 @@ def read(run: Run) -> dict[str, Any] | None:
         return None
 
 
+def spent(run: Run) -> tuple[float, float]:
+    """Wall seconds and GPU-hours of every attempt of a run, also of one that was never sealed."""
+    seconds = sum(attempt["seconds"] for attempt in _attempts(run))
+    try:
+        return seconds, seconds / 3600 * _gpus(run.plan())
+    except (FtlabError, TypeError, KeyError, ValueError):  # a plan that cannot be read
+        return seconds, 0.0
+
+
 def _identified(run: Run, plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
     """The head of the manifest: identity now, and every change since the first attempt."""
     before = read(run) or {}

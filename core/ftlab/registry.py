@@ -52,7 +52,7 @@ def check(root: str | os.PathLike[str], run_id: str | None) -> None:
         EnvironmentUnfit: `root` is no folder, or cannot be written.
     """
     root = Path(os.path.abspath(root))
-    if run_id is not None and not _ID.match(run_id):
+    if run_id is not None and not is_name(run_id):
         raise ConfigError(
             f"run name {run_id!r} must be letters, digits, '.', '_' or '-', at most 100, "
             f"beginning with a letter or digit"
@@ -64,6 +64,19 @@ def check(root: str | os.PathLike[str], run_id: str | None) -> None:
         raise atomic.storage_error(NotADirectoryError(errno.ENOTDIR, ""), root)
     if not os.access(there, os.W_OK | os.X_OK):
         raise atomic.storage_error(PermissionError(errno.EACCES, ""), root)
+
+
+def is_name(text: object) -> bool:
+    """Whether a text can name a run."""
+    return isinstance(text, str) and _ID.match(text) is not None
+
+
+def make_folders(folder: Path) -> None:
+    """Make the directory of a run and the folders every run has."""
+    with atomic.clear_errors(folder):
+        folder.mkdir()
+        for name in _FOLDERS:
+            (folder / name).mkdir()
 
 
 def find(id_or_path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Path:
@@ -98,10 +111,7 @@ def _fill(run: Run, plan: Plan, text: str | None) -> None:
     from ftlab import configtext
     from ftlab import plan as plans
 
-    with atomic.clear_errors(run.path):
-        run.path.mkdir()
-        for name in _FOLDERS:
-            (run.path / name).mkdir()
+    make_folders(run.path)
     atomic.write_text(run.config_path, text if text is not None else configtext.dump(plan.config))
     atomic.write_json(run.plan_path, plans.to_json(plan))
     now = time.time()
@@ -112,22 +122,22 @@ def _appear(beside: Path, root: Path, plan: Plan, run_id: str | None) -> Path:
     """Give the finished directory its name; two runs of one second get different ones."""
     for _ in range(100):
         target = root / (run_id or make_id(plan.config.method.kind, plan.config.model.name))
-        if not target.exists() and _rename(beside, target):
-            atomic.sync_folder(root)
+        if not target.exists() and appear(beside, target):
             return target
         if run_id:
             raise ConfigError(f"run {run_id} exists in {root}; choose another --name")
     raise FtlabError(f"no free run name in {root}")
 
 
-def _rename(beside: Path, target: Path) -> bool:
-    """False when another launcher took the name first."""
+def appear(beside: Path, target: Path) -> bool:
+    """Give a finished directory its name; False when another launcher took the name first."""
     try:
         beside.rename(target)
     except OSError as error:
         if target.exists():
             return False
         raise atomic.storage_error(error, target) from error
+    atomic.sync_folder(target.parent)
     return True
 
 

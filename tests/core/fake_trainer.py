@@ -5,7 +5,7 @@
 Steered by the environment: FAKE_STEP seconds of a step, FAKE_DIE_AT the step at which it kills
 itself, FAKE_FAIL_AT the step at which it fails, FAKE_DEAF ignores requests and SIGTERM, FAKE_SLOW
 seconds before it takes the lock, FAKE_MUTE dies before a word, FAKE_ROUNDING lets micro-batches
-change the last places of the loss.
+change the last places of the loss, FAKE_EVAL evaluates at the end: a loss of FAKE_EVAL + seed/100.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ STEP = float(os.environ.get("FAKE_STEP", "0.01"))
 DIE_AT = int(os.environ.get("FAKE_DIE_AT", "-1"))
 FAIL_AT = int(os.environ.get("FAKE_FAIL_AT", "-1"))
 DEAF = "FAKE_DEAF" in os.environ
+EVAL = os.environ.get("FAKE_EVAL")
 ROUNDING = float(os.environ.get("FAKE_ROUNDING", "0"))
 
 
@@ -109,6 +110,9 @@ def loop(
             heartbeat.update(step=step)
             answer(run, step, writer, [] if DEAF else inbox.poll(), terminated)
     save(run, step, writer)
+    if EVAL:
+        measured = float(EVAL) + run.plan().config.train.seed / 100
+        writer.write("eval", step=step, loss=measured, tokens=100)
     return step
 
 

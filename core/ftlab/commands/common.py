@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ftlab.atomic import plain
@@ -71,10 +71,27 @@ def read_config(args: argparse.Namespace) -> tuple[RunConfig, str]:
     Raises:
         ConfigError: neither a file nor a model and data were given, or the config is wrong.
     """
+    return config_reader(args)([])
+
+
+def config_reader(
+    args: argparse.Namespace,
+) -> Callable[[Sequence[str]], tuple[RunConfig, str]]:
+    """`read_config` with more overrides, as often as is wanted: standard input is read once."""
+    given = sys.stdin.read() if args.config == "-" else None
+
+    def read(more: Sequence[str]) -> tuple[RunConfig, str]:
+        return _read_config(args.config, given, [*_shorthands(args), *args.overrides, *more])
+
+    return read
+
+
+def _read_config(
+    path: str | None, given: str | None, overrides: Sequence[str]
+) -> tuple[RunConfig, str]:
     from ftlab import config, configtext
 
-    overrides = [*_shorthands(args), *args.overrides]
-    if args.config is None:
+    if path is None:
         if not overrides:
             raise ConfigError(
                 "no config: give a YAML file (`ftrun init > run.yaml` writes one), "
@@ -82,13 +99,12 @@ def read_config(args: argparse.Namespace) -> tuple[RunConfig, str]:
             )
         asked = config.from_mapping(config.apply_overrides({}, overrides))
         return asked, configtext.dump(asked)
-    text = sys.stdin.read() if args.config == "-" else None
-    if text is None:
-        asked = config.load(args.config, overrides)
-        with open(args.config, encoding="utf-8-sig") as file:
+    if given is None:
+        asked = config.load(path, overrides)
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     else:
-        asked = config.parse(text, "standard input", overrides)
+        asked, text = config.parse(given, "standard input", overrides), given
     return asked, configtext.dump(asked) if overrides else text
 
 

@@ -1,5 +1,8 @@
 """Run a finished run again, and say whether it gives the same bits.
 
+RUN may be the file of a bundle: it is checked, unpacked beside the other runs, and run again with
+model and data where its config names them, or where --set says they lie here.
+
 The same config with every automatic choice as it was made then, the same model and data by their
 hashes. Where something differs that can change the result, the verdict INCOMPARABLE is given before
 a step is made. Exit code 0 for BITWISE and NUMERIC, 4 for any other verdict; the new run stays,
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ftlab import atomic, launch, probe, registry
 from ftlab.commands import common
@@ -21,7 +25,7 @@ from ftlab.errors import ConfigError
 from ftlab.facts import Facts
 from ftlab.interrupts import Interrupts
 from ftlab.plan import Plan
-from ftlab.reproduce import compare, noise, rerun, text, verdict
+from ftlab.reproduce import compare, noise, rerun, text, unbundle, verdict
 from ftlab.reproduce.verdict import Verdict
 from ftlab.run import Run
 from ftlab.schema import RunConfig
@@ -29,7 +33,10 @@ from ftlab.schema import RunConfig
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    common.run_argument(parser)
+    parser.add_argument(
+        "run", metavar="RUN", help='id of a run, a unique part of it, its path, "last", or a bundle'
+    )
+    common.runs_option(parser)
     parser.add_argument("--name", metavar="ID", help="name of the new run (default: made up)")
     parser.add_argument(
         "--in", metavar="WHERE", dest="where", choices=("local", "docker"),
@@ -56,14 +63,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run again and judge; 0, 4, or the exit code of a run that failed."""
-    original = common.find(args)
+    original = _original(args)
     compare.sealed(original)
     asked = rerun.config_again(original, args.overrides, args.where)
+    if unbundle.came_in_one(original):
+        rerun.check_foreign(asked, args.overrides, args.where)
     launch.check(asked.launch.where)
     registry.check(args.runs_dir, args.name)
 
     def collect(config: RunConfig) -> Facts:
-        return probe.collect(config, runs_dir=args.runs_dir)
+        with rerun.naming_needs(original):
+            return probe.collect(config, runs_dir=args.runs_dir)
 
     plan = rerun.plan_again(original, asked, collect)
     if found := rerun.hopeless(original, plan):
@@ -80,6 +90,18 @@ def main(args: argparse.Namespace) -> int:
     entry = {**found.to_json(), "original": str(original.path)}
     atomic.write_json(again.path / "reproduce.json", entry)
     return _tell(found, args)
+
+
+def _original(args: argparse.Namespace) -> Run:
+    """The run that is meant; one in a bundle is unpacked first."""
+    path = Path(args.run)
+    if not path.is_file():
+        return common.find(args)
+    run, made = unbundle.unpack(path, args.runs_dir)
+    common.say(
+        f"bundle {path} is whole; it {'is now' if made else 'holds'} run {run.id}: {run.path}"
+    )
+    return run
 
 
 def _calibrate(

@@ -5,12 +5,13 @@ Standard library only; the probe runs in a child.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ftlab import config as configs
 from ftlab import identity
-from ftlab.errors import ConfigError, Problem
+from ftlab.errors import ConfigError, EnvironmentUnfit, Problem
 from ftlab.facts import Facts
 from ftlab.plan import Plan, resolve
 from ftlab.planning.identity import BY_CONTENT, HARMLESS
@@ -78,6 +79,50 @@ def hopeless(original: Run, plan: Plan) -> Verdict | None:
     """The verdict INCOMPARABLE where it is plain before a step is made; None to go on."""
     nowhere = Run(original.path / "none")  # nothing of the new run is on the disk yet
     return before_the_run(original, "a run here", identity.collect(nowhere, plan))
+
+
+def check_foreign(asked: RunConfig, overrides: Sequence[str], where: str | None) -> None:
+    """Refuse what would run the code of whoever made a bundle, unless it was asked for here.
+
+    Raises:
+        ConfigError: the config trusts the model's own code, or names a container image.
+    """
+    trust = "model.trust_remote_code"
+    said = any(o.partition("=")[0].strip() == trust for o in overrides)
+    if asked.model.trust_remote_code and not said:
+        raise ConfigError(
+            [Problem(trust, "the bundle would run code that comes with its model",
+                     f"allow it by --set {trust}=true")]
+        )  # fmt: skip
+    if asked.launch.where == "docker" and where is None:
+        image = asked.launch.image or "the image of ftlab"
+        raise ConfigError(
+            [Problem("launch.where", f"the bundle was trained in a container of {image}",
+                     "--in docker starts that image here, --in local runs without one")]
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def naming_needs(original: Run) -> Iterator[None]:
+    """Say with model or data that cannot be had which ones the original had."""
+    try:
+        yield
+    except ConfigError as error:
+        raise type(error)([*error.problems, Problem("", _needs(original))]) from error
+    except EnvironmentUnfit as error:
+        raise type(error)(f"{error}\n{_needs(original)}") from error
+
+
+def _needs(original: Run) -> str:
+    plan = original.plan()
+    model, data = plan.facts.model, plan.facts.data
+    weights = model.hashes.get("weights")
+    hashed = f" (weights sha256 {weights[:12]})" if weights else ""
+    return (
+        f"{original.id} was trained from model {plan.config.model.name}{hashed} on data "
+        f"{plan.config.data.source} (tokens sha256 {data.sha256[:12]}); where they lie elsewhere "
+        "here, say so: --set model.name=DIR --set data.source=FILE"
+    )
 
 
 def _allowed(path: str) -> bool:

@@ -27,7 +27,7 @@ STATISTICAL = "STATISTICAL"
 LEAST = 3  # seeds of a group
 ALPHA = 0.05
 # What another seed makes differ.
-_SEEDED = frozenset({"seed", "config.train.seed", "data.stream_sha256"})
+SEEDED = frozenset({"seed", "config.train.seed", "data.stream_sha256"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def judge(a: Sequence[Run], b: Sequence[Run], metric: str, margin: float) -> Gro
         field.name: field
         for run in (*a[1:], *b)
         for field in compare.fields(first, compare.sealed(run)["identity"])
-        if field.kind == NUMERICS and field.name not in _SEEDED
+        if field.kind == NUMERICS and field.name not in SEEDED
     }
     if differing:
         return GroupVerdict(INCOMPARABLE, metric, *ids, tuple(differing.values()))

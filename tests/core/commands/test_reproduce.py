@@ -12,10 +12,11 @@ import pytest
 
 from ftlab import cli, manifest
 from ftlab.commands import reproduce
+from ftlab.errors import DataError, EnvironmentUnfit
 from ftlab.facts import Facts
 from ftlab.launch import local
 from ftlab.plan import Plan
-from ftlab.reproduce import noise
+from ftlab.reproduce import bundle, noise
 from ftlab.run import Run
 
 pytestmark = pytest.mark.usefixtures("fake_trainer")
@@ -95,3 +96,44 @@ def test_a_floor_is_calibrated_and_kept(
     assert kept is not None
     assert len(kept.runs) == 2
     assert max(kept.floor["loss"]) > 0
+
+
+def test_a_bundle_gives_the_verdict_of_its_run(
+    original: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(bundle.write(original, tmp_path / "a.tar").path)
+    there = ["--quiet", "--runs-dir", str(tmp_path / "there")]
+    assert cli.main(["reproduce", path, "--name", "b", *there]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("BITWISE: b gave the same bits as a at each of 5")
+    assert f"bundle {path} is whole; it is now run a" in told.err
+    kept = json.loads((tmp_path / "there" / "b" / "reproduce.json").read_text())
+    assert kept["original"] == str(tmp_path / "there" / "a")
+    assert cli.main(["reproduce", path, *there]) == 0
+    assert "it holds run a" in capsys.readouterr().err
+    Path(path).write_bytes(Path(path).read_bytes()[:5000])
+    assert cli.main(["reproduce", path, *there]) == 2
+    assert "is truncated" in capsys.readouterr().err
+
+
+def test_what_is_missing_here_is_named(
+    original: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = str(bundle.write(original, tmp_path / "a.tar").path)
+    words = ["reproduce", path, "--quiet", "--runs-dir", str(tmp_path / "there")]
+    for error, code in (
+        (DataError("no file rows.jsonl"), 2),
+        (EnvironmentUnfit("there is no model some/model"), 3),
+    ):
+
+        def collect(config: Any, error: Exception = error, **_: Any) -> Facts:
+            raise error
+
+        monkeypatch.setattr("ftlab.probe.collect", collect)
+        assert cli.main(words) == code
+        told = capsys.readouterr().err
+        assert str(error) in told
+        assert "trained from model some/model (weights sha256 b)" in told
+        assert "on data rows.jsonl (tokens sha256 dddddddddddd)" in told
+        assert "--set data.source=FILE" in told

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ftlab import atomic
-from ftlab.errors import ConfigError
+from ftlab.errors import ConfigError, DataError, EnvironmentUnfit, FtlabError
 from ftlab.facts import Facts
 from ftlab.plan import Plan, to_json
 from ftlab.reproduce import rerun
@@ -76,3 +76,27 @@ def test_hopeless_before_a_step(make_run: Finish, make_plan: Callable[..., Plan]
     found = rerun.hopeless(original, other)
     assert found is not None
     assert [f.name for f in found.of_class("numerics")] == ["data.store_sha256"]
+
+
+def test_code_of_a_stranger_is_asked_for(planned: Run) -> None:
+    asked = rerun.config_again(planned)
+    rerun.check_foreign(asked, [], None)
+    trusting = dataclasses.replace(
+        asked, model=dataclasses.replace(asked.model, trust_remote_code=True)
+    )
+    with pytest.raises(ConfigError, match="would run code that comes with its model"):
+        rerun.check_foreign(trusting, ["model.name=/m"], None)
+    rerun.check_foreign(trusting, ["model.trust_remote_code=true"], None)
+    contained = rerun.config_again(planned, [], "docker")
+    with pytest.raises(ConfigError, match="--in local runs without one"):
+        rerun.check_foreign(contained, [], None)
+    rerun.check_foreign(contained, [], "docker")
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, EnvironmentUnfit])
+def test_what_the_original_had_is_named(planned: Run, kind: type[FtlabError]) -> None:
+    with pytest.raises(kind, match="it is not here") as told, rerun.naming_needs(planned):
+        raise kind("it is not here")
+    assert type(told.value) is kind
+    assert "model org/SmolLM2-135M-Instruct (weights sha256 wwwwwwwwwwww)" in str(told.value)
+    assert "data rows.jsonl (tokens sha256 dddddddddddd)" in str(told.value)
