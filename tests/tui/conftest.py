@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from textual._wait import wait_for_idle
 from textual.app import App
 from textual.notifications import Notification
@@ -162,7 +161,7 @@ def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _patient_pilot(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pilot.pause` and `pilot.press` end when what they set off has ended, however slow the machine.
+    """`pilot.pause` and `pilot.press` end when what they set off has ended, on a slow machine too.
 
     A fixed pause is a bet on the machine's speed: long enough here, too short on a loaded one.
     """
