@@ -31,6 +31,11 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         await asyncio.sleep(0.02)
 
 
+def asked(app: App[None]) -> bool:
+    """Whether the dialog is there and takes keys."""
+    return isinstance(app.screen, TokenDialog) and isinstance(app.focused, Input)
+
+
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """None before, and what a test gives is taken back after it."""
@@ -58,7 +63,7 @@ async def test_the_dialog_hides_what_is_typed_and_refuses_nothing_at_all() -> No
     given: list[str | None] = []
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(TokenDialog("model 'org/m' is gated"), given.append)
-        await until(lambda: isinstance(app.screen, TokenDialog))
+        await until(lambda: asked(app))
         await pilot.press("enter")
         wrong = app.screen.query_one(".wrong", Label)
         await until(lambda: wrong.has_class("-some"))
@@ -78,7 +83,7 @@ async def test_esc_leaves_everything_as_it_was() -> None:
     given: list[str | None] = []
     async with app.run_test(size=(40, 12)) as pilot:
         app.push_screen(TokenDialog(), given.append)
-        await until(lambda: isinstance(app.screen, TokenDialog))
+        await until(lambda: asked(app))
         await pilot.press("h", "escape")
         await until(lambda: bool(given))
     assert given == [None]
@@ -107,7 +112,7 @@ async def test_a_gated_model_asks_at_the_start_and_the_token_stands_nowhere(
         await until(lambda: bool(screen.planner.gated))
         screen.go("review")
         screen.action_launch()
-        await until(lambda: isinstance(app.screen, TokenDialog))
+        await until(lambda: asked(app))
         assert "org/m" in str(app.screen.query_one(".refused", Label).render())
         await pilot.press(*TOKEN, "enter")
         await until(lambda: screen.planner.plan is not None)

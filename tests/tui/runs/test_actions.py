@@ -78,7 +78,7 @@ async def test_a_delete_that_fails_is_told_and_loses_nothing(
     async with app.run_test(size=(100, 30)):
         screen = await runs(app)
         screen.action_delete()
-        await until(lambda: isinstance(app.screen, Confirm))
+        await until(lambda: isinstance(app.screen, Confirm) and app.screen.focused is not None)
         app.screen.dismiss(True)
         await until(lambda: "the folder is read-only" in told(app))
     assert run.path.is_dir()
