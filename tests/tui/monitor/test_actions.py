@@ -61,3 +61,29 @@ async def test_the_height_of_the_charts_is_kept(
     first, made, again, _ = heights
     assert made < first
     assert again == made
+
+
+async def test_the_width_of_the_large_chart_is_kept(
+    make_run: Callable[..., Run], make_app: Callable[..., FtuiApp]
+) -> None:
+    run = make_run("r")
+    widths = []
+    for keys in (["ctrl+left"] * 3, []):
+        async with make_app(run).run_test(size=(120, 40)) as pilot:
+            screen = pilot.app.screen
+            assert isinstance(screen, MonitorScreen)
+            for _ in range(1000):
+                if screen.query("#main") and screen.query_one("#main").size.width:
+                    break
+                await pilot.pause(0.02)
+            before = screen.query_one("#main").size.width
+            await pilot.press(*keys)
+            for _ in range(1000):
+                if not keys or screen.query_one("#main").size.width < before:
+                    break
+                await pilot.pause(0.02)
+            widths += [before, screen.query_one("#main").size.width]
+            assert screen.layout_memory.get("monitor.width", 0) == 5
+    first, narrower, again, _ = widths
+    assert narrower < first
+    assert again < first

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.view import Curve, Points, View
@@ -19,6 +22,14 @@ class Bare(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Chart("loss", self.view, id="chart")
+
+
+async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("it did not happen")
 
 
 def text(chart: Chart) -> list[str]:
@@ -41,6 +52,21 @@ async def test_drawn_in_every_size() -> None:
             await pilot.resize_terminal(*size)
             await pilot.pause()
             assert all(len(row) == chart.size.width for row in text(chart))
+
+
+async def test_a_crosshair_where_all_is_border_is_nothing() -> None:
+    """A pane of two columns has none left for a drawing, yet its lines are asked for."""
+    app = Bare()
+    async with app.run_test(size=(60, 16)) as pilot:
+        chart = app.query_one(Chart)
+        chart.show([Curve("train", line, lambda step: (step, step / 10))])
+        app.view.point(50)
+        chart.styles.width = 2
+        await until(pilot, lambda: chart.size.width == 0)
+        chart.redraw()
+        assert chart.render_line(0).cell_length == 0
+        app.view.point(60)
+        assert chart.render_line(0).cell_length == 0
 
 
 async def test_the_crosshair_is_over_the_same_drawing() -> None:

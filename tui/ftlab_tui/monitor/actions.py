@@ -19,6 +19,7 @@ from ftlab_tui.widgets.confirm import Confirm
 from ftlab_tui.widgets.modescreen import ModeScreen
 
 SPLIT = 7  # parts of ten that the charts take
+WIDTH = 8  # parts of twelve that the large chart takes
 
 
 class MonitorActions(ModeScreen):
@@ -42,6 +43,8 @@ class MonitorActions(ModeScreen):
         Binding("0", "whole", "All steps", show=False),
         Binding("ctrl+up", "split(-1)", "Lower charts", show=False),
         Binding("ctrl+down", "split(1)", "Higher charts", show=False),
+        Binding("ctrl+left", "width(-1)", "Narrower chart", show=False),
+        Binding("ctrl+right", "width(1)", "Wider chart", show=False),
         Binding("full_stop", "other(1)", "Newer run", show=False, key_display="."),
         Binding("comma", "other(-1)", "Older run", show=False, key_display=","),
     ]
@@ -143,11 +146,20 @@ class MonitorActions(ModeScreen):
         self.layout_memory.set("monitor.split", share)
         self.use_split()
 
+    def action_width(self, by: int) -> None:
+        """Another share of the width for the large chart; it is remembered."""
+        share = max(3, min(11, self.layout_memory.get("monitor.width", WIDTH) + by))
+        self.layout_memory.set("monitor.width", share)
+        self.use_split()
+
     def use_split(self) -> None:
-        """Give the charts their share of ten parts."""
+        """Give the charts their share of ten parts, and the large one its share of twelve."""
         share = max(1, min(9, self.layout_memory.get("monitor.split", SPLIT)))
         self.query_one("#charts").styles.height = f"{share}fr"
         self.query_one("#below").styles.height = f"{10 - share}fr"
+        width = max(3, min(11, self.layout_memory.get("monitor.width", WIDTH)))
+        self.query_one("#main").styles.width = f"{width}fr"
+        self.query_one("#side").styles.width = f"{12 - width}fr"
 
     def action_prompt(self) -> None:
         """The next prompt."""

@@ -32,6 +32,7 @@ class LogPane(Log, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "earlier", "Up", show=False),
         Binding("pageup", "earlier_page", "Page up", show=False),
+        Binding("home", "top", "First line", show=False),
         Binding("end", "follow", "Follow", show=False),
     ]
 
@@ -92,6 +93,12 @@ class LogPane(Log, can_focus=True):
         if self.scroll_y <= 0:
             self._older()
         self.scroll_page_up(animate=False)
+
+    def action_top(self) -> None:
+        """Go to the first line that is read; at it, earlier ones are read."""
+        if self.scroll_y <= 0:
+            self._older()
+        self.scroll_home(animate=False)
 
     def action_follow(self) -> None:
         """Go to the end and stay there."""

@@ -131,7 +131,7 @@ class Chart(Widget, can_focus=True):
         axis = Axis.around(values, log=self.log_axis)
         self._titles()
         self._canvas = None
-        if not any(points for _, points in drawn):
+        if width < 1 or not any(points for _, points in drawn):  # all of it border, or no values
             return self._blank(width, height)
         rows = max(1, height - 1) if height > 2 else height
         ticks = axis.ticks(max(1, rows // 2))

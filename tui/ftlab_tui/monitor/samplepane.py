@@ -48,7 +48,8 @@ class SamplePane(VerticalScroll, can_focus=True):
         if prompts:
             self.number %= len(prompts)
         events = prompts[self.number][1] if prompts else []
-        key = self.number, tuple(id(event) for event in events), len(prompts), self.app.theme
+        made = bool(live.last_step)  # decides the words where there is no sample
+        key = self.number, tuple(id(event) for event in events), len(prompts), made, self.app.theme
         if key == self._key:
             return
         self._key = key

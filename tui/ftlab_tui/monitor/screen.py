@@ -41,7 +41,8 @@ Watches one run by reading its directory; closing this screen or the app never t
 and any number of viewers may watch. Requests are carried out by the trainer after its step.
 In a chart: left and right move the crosshair, + and - zoom, shift+left and shift+right move along,
 0 shows all steps, l switches to a log axis; with the mouse, point and turn the wheel.
-ctrl+up and ctrl+down give the charts less or more of the height.
+ctrl+up and ctrl+down give the charts less or more of the height, ctrl+left and ctrl+right the large
+one less or more of the width.
 """
     DEFAULT_CSS = """
     MonitorScreen {

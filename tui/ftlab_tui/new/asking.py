@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 from rich.text import Text
 from textual import work
+from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from ftlab import launch
@@ -13,17 +15,36 @@ from ftlab.errors import FtlabError
 from ftlab.facts import Machine
 from ftlab.launch import docker_image
 from ftlab_tui.doctor import report
-from ftlab_tui.new import children, guess, sources, steps
+from ftlab_tui.new import children, guess, hubtoken, sources, steps
 from ftlab_tui.new.draft import Draft
+from ftlab_tui.new.planning import Planner
 from ftlab_tui.widgets.modescreen import ModeScreen
 
 
 class Asking(ModeScreen):
     """Questions whose answers come later; none of them holds up a key."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+t", "token", "Token", show=False, tooltip="a token for gated models"),
+    ]
     machine: Machine | None
     models: list[sources.LocalModel]
     draft: Draft
+    planner: Planner
+
+    def action_again(self) -> None:
+        """Read model and data again; given by the screen."""
+        raise NotImplementedError
+
+    @work(exclusive=True, group="token")
+    async def action_token(self) -> None:
+        """Ask for a token of the hub; what was refused for want of one is read again."""
+        token = await self.app.push_screen_wait(hubtoken.TokenDialog(self.planner.gated))
+        if token is None:
+            return
+        hubtoken.give(token)
+        self.notify("the token is used until the app ends")
+        self.action_again()
 
     @work(exclusive=True, group="machine", exit_on_error=False)
     async def look_at_machine(self) -> None:

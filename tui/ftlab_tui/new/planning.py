@@ -63,6 +63,12 @@ class Planner:
         """The key that was tried in vain, "" when none was."""
         return self.key if self.facts is None else ""
 
+    @property
+    def gated(self) -> str:
+        """What the hub keeps back without a token or an accepted licence, "" when nothing."""
+        said = (self.failure, *(problem.message for problem in self.problems.values()))
+        return next((words for words in said if "is gated" in words), "")
+
     async def look(self, config: RunConfig, draft: Draft, tell: Callable[[], None]) -> None:
         """Get the facts of model and data; `tell` is called when `busy` changed."""
         key = self.looking = key_of(draft)

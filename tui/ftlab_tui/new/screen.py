@@ -18,26 +18,28 @@ from ftlab import yamltext
 from ftlab.errors import ConfigError, FtlabError, Problem
 from ftlab.facts import Machine
 from ftlab_tui.names import short
-from ftlab_tui.new import form, guess, sources, steps
+from ftlab_tui.new import form, guess, hubtoken, sources, steps
 from ftlab_tui.new.asking import Asking
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.new.side import Side
 from ftlab_tui.new.starting import Starting
+from ftlab_tui.new.widths import Widths
 from ftlab_tui.widgets.choice import Choice
 
 STEPS = ("model", "data", "settings", "review")
 PAUSE = 0.4  # seconds without typing before model and data are read
 
 
-class NewScreen(Asking, Starting):
+class NewScreen(Asking, Starting, Widths):
     """The wizard."""
 
     MODE = "new"
     HELP_TEXT = (
         "Enter takes what is chosen and goes on; esc goes back. The pane on the right is the file "
         "that `ftrun train` takes: the same run without this app. The memory bar is the plan's own "
-        "estimate. Model and data are read by another process as soon as both are chosen."
+        "estimate. Model and data are read by another process as soon as both are chosen. "
+        "ctrl+left and ctrl+right move the border; ctrl+t takes a token for gated models."
     )
     CSS = """
     NewScreen #stepper { height: 1; background: $surface; padding: 0 1; }
@@ -369,6 +371,7 @@ class NewScreen(Asking, Starting):
         missing = [p.split(".")[0] for p in ("model.name", "data.source") if not draft.has(p)]
         note = (
             planner.busy
+            or (planner.gated and f"{planner.gated} ({hubtoken.HINT})")
             or planner.failure
             or (f"choose {' and '.join(missing)} first" if missing else "")
         )

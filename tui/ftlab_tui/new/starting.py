@@ -40,6 +40,10 @@ class Starting(ModeScreen):
         """Judge and plan the draft again; given by the screen."""
         raise NotImplementedError
 
+    def action_token(self) -> object:
+        """Ask for a token of the hub; given by the screen."""
+        raise NotImplementedError
+
     def _show(self, problems: dict[str, Problem]) -> None:
         raise NotImplementedError
 
@@ -57,7 +61,10 @@ class Starting(ModeScreen):
         elif problems or self.planner.failed == key_of(self.draft):
             self.launching = False
             self._show({**self.planner.problems, **problems})
-            self.notify("the problems above come first", severity="warning")
+            if self.planner.gated and not problems:
+                self.action_token()
+            else:
+                self.notify("the problems above come first", severity="warning")
         elif config is not None:
             self.launching = True
             self.refresh_draft()
