@@ -248,7 +248,8 @@ def test_steps_outside_the_run_are_refused(store: TokenStore) -> None:
             index.step(step)
 
 
-def test_a_million_rows_are_decided_and_hashed_in_seconds(tmp_path: Path) -> None:
+@pytest.mark.quiet
+def test_a_million_rows_are_decided_and_hashed_in_seconds(tmp_path: Path, slowness: float) -> None:
     generator = np.random.default_rng(0)
     lengths = generator.integers(8, 60, 1_000_000)
     with StoreWriter(tmp_path, preference=False) as writer:
@@ -261,4 +262,4 @@ def test_a_million_rows_are_decided_and_hashed_in_seconds(tmp_path: Path) -> Non
     seconds = time.process_time() - begin
     assert index.steps == 62_500
     assert index.trained_tokens == total - 1_000_000
-    assert seconds < 30  # one row at a time took minutes
+    assert seconds < 30 * slowness  # one row at a time took minutes

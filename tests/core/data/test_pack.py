@@ -73,7 +73,8 @@ def test_blocks_of_steps_do_not_change_the_result(monkeypatch: pytest.MonkeyPatc
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-def test_a_million_rows_pack_far_faster_than_one_at_a_time() -> None:
+@pytest.mark.quiet
+def test_a_million_rows_pack_far_faster_than_one_at_a_time(slowness: float) -> None:
     generator = np.random.default_rng(2)
     lengths = generator.integers(20, 400, 1_000_000)
     sizes = np.full(62_500, 16)
@@ -87,4 +88,4 @@ def test_a_million_rows_pack_far_faster_than_one_at_a_time() -> None:
         plain_first_fit_decreasing(row, 2048)
     one_at_a_time = (time.process_time() - begin) * 1_000_000 / 32_000
     assert vectorised < one_at_a_time  # both on this machine, so a slow one is no excuse
-    assert vectorised < 20
+    assert vectorised < 20 * slowness

@@ -164,6 +164,7 @@ def test_what_the_key_of_a_source_is_made_of(
     assert data._key(hub, model) == ""
 
 
+@pytest.mark.quiet
 def test_the_whole_probe_twice(smollm2: Path, rows: Path) -> None:
     asked_ = config.parse(f"model: {smollm2}\ndata: {rows}\n")
     began = time.monotonic()

@@ -22,6 +22,7 @@ def test_what_a_program_said() -> None:
     assert len(commands.run([sys.executable, "-c", "print('x' * 10**6)"])["out"]) == commands.LIMIT
 
 
+@pytest.mark.quiet
 def test_answers_are_waited_for_side_by_side() -> None:
     start = time.monotonic()
     waiting = [commands.Later(commands.run, ["sleep", "1"], 9.0) for _ in range(8)]

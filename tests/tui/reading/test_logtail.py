@@ -129,7 +129,8 @@ def test_warnings_are_known() -> None:
     assert clean("a\x1b[2Kb") == "ab"
 
 
-def test_a_million_lines_open_at_once(path: Path) -> None:
+@pytest.mark.quiet
+def test_a_million_lines_open_at_once(path: Path, slowness: float) -> None:
     with path.open("w") as file:
         block = "".join(f"2026-01-01 step {n} loss 1.2345 lr 0.0001\n" for n in range(10_000))
         for _ in range(100):
@@ -137,6 +138,6 @@ def test_a_million_lines_open_at_once(path: Path) -> None:
     began = time.process_time()
     log = LogTail(path)
     log.poll()
-    assert time.process_time() - began < 0.25
+    assert time.process_time() - began < 0.25 * slowness
     assert log.lines[-1].startswith("2026-01-01 step 9999 ")
     assert os.path.getsize(path) > 40 << 20

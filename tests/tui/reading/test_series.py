@@ -71,10 +71,11 @@ def test_a_metric_that_comes_late_or_pauses() -> None:
     assert math.isnan(table.last("c"))
 
 
-def test_a_chart_of_a_long_run_costs_milliseconds() -> None:
+@pytest.mark.quiet
+def test_a_chart_of_a_long_run_costs_milliseconds(slowness: float) -> None:
     table, _ = filled(100_000)
     table.buckets("loss", 0, 1e6, 300)
     began = time.process_time()
     for _ in range(10):
         table.buckets("loss", 0, 1e6, 300)
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.5 * slowness
