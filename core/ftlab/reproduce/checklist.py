@@ -102,16 +102,17 @@ def items(runs: Sequence[Run], root: str) -> list[Item]:
     if len({run.path for run in runs}) < len(runs):
         raise ConfigError(f"a run is named twice in {', '.join(run.id for run in runs)}")
     made = {run.path: compare.sealed(run) for run in runs}
+    fields = [made[run.path]["identity"] for run in runs]
     found, all_of = groups(runs), effort(runs, root)
     return [
         _command(runs),
         _model(runs),
         _data(runs),
-        _parameters(runs, found),
+        _parameters(runs[0].plan(), fields, found),
         _results(found),
         _counted(runs, all_of),
         _compute(runs, made, all_of),
-        _environment(runs),
+        _environment(fields),
         _unknown(),
     ]
 
@@ -210,12 +211,10 @@ def _data(runs: Sequence[Run]) -> Item:
     return Item("Data and splits", "6", "B6", YES, (Table(header, tuple(rows)),))
 
 
-def _parameters(runs: Sequence[Run], found: Sequence[Group]) -> Item:
+def _parameters(plan: Plan, fields: Sequence[Mapping[str, Any]], found: Sequence[Group]) -> Item:
     """Settings that can change a result; what tells groups apart is in the table of results."""
     apart = {name for group in found for name in group.settings} | {"train.seed"}
-    plan, rows = runs[0].plan(), []
-    silent = rules.inactive(plan.config)
-    fields = [compare.sealed(run)["identity"] for run in runs]
+    silent, rows = rules.inactive(plan.config), []
     for name, field in fields[0].items():
         path = name.removeprefix("config.")
         counts = name.startswith("config.") and field.get("class") != NONE
@@ -234,7 +233,7 @@ def _results(found: Sequence[Group]) -> Item:
     for group in found:
         seeds = ", ".join(map(str, group.seeds))
         for metric, made in group.metrics.items():
-            rows.append((group.label, metric, str(made.n), seeds, *_figures(made)))
+            rows.append((group.label, metric, str(made.n), seeds, *made.figures()))
         if not group.metrics:
             rows.append((group.label, "not evaluated", str(len(group.runs)), seeds, "-", "-", "-"))
     several = all(group.metrics and len(group.runs) > 1 for group in found)
@@ -249,13 +248,6 @@ def _results(found: Sequence[Group]) -> Item:
     return Item("Results and error bars", "7", "C3", YES if several else NO, (table, told, *alone))
 
 
-def _figures(made: Estimate) -> tuple[str, str, str]:
-    mean = f"{made.mean:.6g}"
-    if made.sd is None or made.low is None or made.high is None:
-        return mean, "-", "-"
-    return mean, f"{made.sd:.3g}", f"{made.low:.6g} to {made.high:.6g}"
-
-
 def _counted(runs: Sequence[Run], all_of: Effort) -> Item:
     states = ("done", "failed", "stopped", "lost", "running", "stalled", "planned")
     rows = tuple((state, str(all_of.states[state])) for state in states if all_of.states.get(state))
@@ -268,9 +260,10 @@ def _counted(runs: Sequence[Run], all_of: Effort) -> Item:
 
 
 def _compute(runs: Sequence[Run], made: Mapping[Path, Mapping[str, Any]], all_of: Effort) -> Item:
-    rows = []
+    rows, reported = [], 0.0
     for run in runs:
         identity, (seconds, hours) = made[run.path]["identity"], manifest.spent(run)
+        reported += hours
         machine, energy = run.plan().facts.machine, made[run.path].get("energy_joules")
         rows.append((
             run.id, _hardware(identity), f"{machine.memory_bytes / 2**30:.0f} GiB",
@@ -278,7 +271,6 @@ def _compute(runs: Sequence[Run], made: Mapping[Path, Mapping[str, Any]], all_of
             f"{energy / 3.6e6:.3f} kWh" if isinstance(energy, (int, float)) else "not measured",
         ))  # fmt: skip
     header = ("run", "device", "memory", "time", "GPU-hours", "energy")
-    reported = sum(manifest.spent(run)[1] for run in runs)
     told = (
         f"GPU-hours of the reported runs: {reported:.2f}; of all runs, failed ones included: "
         f"{all_of.gpu_hours:.2f}, in {all_of.seconds / 3600:.2f} hours of wall time."
@@ -294,8 +286,7 @@ def _hardware(identity: Mapping[str, Any]) -> str:
     return f"{_value(identity, 'cpu')}, {_value(identity, 'cpu.threads')} threads"
 
 
-def _environment(runs: Sequence[Run]) -> Item:
-    fields = [compare.sealed(run)["identity"] for run in runs]
+def _environment(fields: Sequence[Mapping[str, Any]]) -> Item:
     names = [n for n in fields[0] if n.startswith("version.")]
     names += ["image.digest", "lock.sha256", "git.commit", "ftlab.source_sha256"]
     rows = []

@@ -35,6 +35,13 @@ class Estimate:
         """Half the width of the interval."""
         return None if self.high is None else self.high - self.mean
 
+    def figures(self) -> tuple[str, str, str]:
+        """Mean, sd and interval for a table, "-" where there is none."""
+        mean = "not finite" if math.isnan(self.mean) else f"{self.mean:.6g}"
+        if self.sd is None or self.low is None or self.high is None:
+            return mean, "-", "-"
+        return mean, f"{self.sd:.3g}", f"{self.low:.6g} to {self.high:.6g}"
+
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         plain: dict[str, Any] = atomic.plain(asdict(self))

@@ -178,9 +178,14 @@ def _check_seeds(group: Sequence[Run]) -> None:
         raise ConfigError(f"a seed is there twice in {', '.join(run.id for run in group)}")
 
 
-def _measured(run: Run, metric: str) -> float:
+def last_evaluation(run: Run) -> dict[str, Any]:
+    """The event of the evaluation at a run's last step; {} without one."""
     event = events.last(run.events_path, "eval") or {}
-    value = event.get(metric)
-    if event.get("step") != run.status().step or not isinstance(value, (int, float)):
+    return event if event.get("step") == run.status().step else {}
+
+
+def _measured(run: Run, metric: str) -> float:
+    value = last_evaluation(run).get(metric)
+    if not isinstance(value, (int, float)):
         raise ConfigError(f"run {run.id} has no eval {metric} at its last step")
     return float(value)

@@ -8,19 +8,19 @@ and more seeds or more points only add runs. Standard library only.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab import events, registry, yamltext
+from ftlab import registry, yamltext
 from ftlab.configtext import flow
 from ftlab.errors import ConfigError, Problem
 from ftlab.plan import Plan
 from ftlab.planning.identity import HARMLESS
 from ftlab.planning.types import sha256
 from ftlab.reproduce.interval import Estimate, estimate
+from ftlab.reproduce.stats import last_evaluation
 from ftlab.run import Run
 from ftlab.schema import RunConfig
 
@@ -189,9 +189,7 @@ def outcome(task: Task, root: str | Path) -> Outcome:
 
 def measured(run: Run) -> dict[str, float]:
     """The figures of the evaluation at the last step; {} without one. Counts are no figures."""
-    event = events.last(run.events_path, "eval") or {}
-    if event.get("step") != run.status().step:
-        return {}
+    event = last_evaluation(run)
     return {k: v for k, v in event.items() if isinstance(v, float) and k not in ("t", "epoch")}
 
 
@@ -220,7 +218,7 @@ def rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
         if not found:
             yield (*point, "-", f"0 of {len(group)}", "-", "-", "-")
         for metric, made in found.items():
-            yield (*point, metric, f"{made.n} of {len(group)}", *_figures(made))
+            yield (*point, metric, f"{made.n} of {len(group)}", *made.figures())
 
 
 def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -243,10 +241,3 @@ def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             for group in by_point(outcomes).values()
         ],
     }  # fmt: skip
-
-
-def _figures(made: Estimate) -> tuple[str, str, str]:
-    mean = "not finite" if math.isnan(made.mean) else f"{made.mean:.6g}"
-    if made.sd is None or made.low is None or made.high is None:
-        return mean, "-", "-"
-    return mean, f"{made.sd:.3g}", f"{made.low:.6g} to {made.high:.6g}"

@@ -40,11 +40,6 @@ def give(token: str) -> None:
     os.environ[VARIABLE] = token
 
 
-def is_given() -> bool:
-    """Whether this process has a token."""
-    return bool(os.environ.get(VARIABLE))
-
-
 class TokenDialog(ModalScreen[str | None]):
     """The token, or None when the person leaves; what is typed is never shown.
 
