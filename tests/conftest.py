@@ -6,10 +6,14 @@ sets, the lack is a failure instead.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,6 +70,23 @@ def smollm2() -> Path:
     except FtlabError as error:
         lacking(f"SmolLM2 cannot be had: {error}")
         raise
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[Path], ModuleType]:
+    """`load(path)`: a file of tests as a module; test folders are no packages."""
+
+    def load(path: Path) -> ModuleType:
+        name = f"loaded_{path.parent.name}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

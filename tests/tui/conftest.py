@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib.util
 import inspect
 import json
 import math
@@ -31,23 +30,6 @@ from ftlab_tui.lab import Lab
 START = 1_700_000_000.0
 SOON = 0.6  # seconds; a longer timer (a notice that goes away) is not waited for
 CORE = Path(__file__).parents[1] / "core"
-
-
-@pytest.fixture(name="load")
-def _load() -> Callable[[Path], ModuleType]:
-    """`load(path)`: a file of tests as a module."""
-    return load
-
-
-def load(path: Path) -> ModuleType:
-    """A file of tests as a module: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location(f"loaded_{path.parent.name}_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def step_event(step: int, **changed: Any) -> dict[str, Any]:
@@ -115,7 +97,7 @@ class Maker:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Maker:
+def make_run(tmp_path: Path, load: Callable[[Path], ModuleType]) -> Maker:
     """The maker of runs."""
     return Maker(tmp_path / "runs", load(CORE / "conftest.py").fake_plan)
 

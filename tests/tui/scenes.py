@@ -5,17 +5,17 @@ Clock, host, GPUs, facts, plan, doctor and the commands of ftrun are given; path
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
+import functools
 import json
 import socket
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import waiting
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -28,6 +28,8 @@ from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.new import children, fits, planning, sources
 from ftlab_tui.reading import gpus
 from ftlab_tui.runs import commands
+
+until = functools.partial(waiting.until, seconds=20)
 
 START = 1_700_000_000.0
 GIB = 1 << 30
@@ -119,7 +121,7 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     await pilot.press("2")
     yield await _settled(pilot, "new-model")
     await pilot.press("enter", "enter")
-    await _until(lambda: app.screen.planner.plan is not None)  # type: ignore[attr-defined]
+    await until(lambda: app.screen.planner.plan is not None)  # type: ignore[attr-defined]
     await pilot.press("ctrl+b")
     yield await _settled(pilot, "new-data")
     await pilot.press("enter")
@@ -128,17 +130,17 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     yield await _settled(pilot, "new-review")
     for name in ("sft-smollm2-c", "dpo-qwen3-a"):
         app.open_run(next(run for run in Run.all(app.lab.runs_dir) if run.id == name))
-        await _until(lambda: any(c.curves for c in app.screen.query("#main").results(Chart)))
+        await until(lambda: any(c.curves for c in app.screen.query("#main").results(Chart)))
         await pilot.pause(0.6)
         yield await _settled(pilot, "monitor-sft" if name.startswith("sft") else "monitor-dpo")
     await pilot.press("4")
-    await _until(lambda: not app.screen._loading)  # type: ignore[attr-defined]
+    await until(lambda: not app.screen._loading)  # type: ignore[attr-defined]
     yield await _settled(pilot, "runs")
     await pilot.press("down", "down", "space", "space", "c")
     await pilot.pause(0.5)
     yield await _settled(pilot, "compare")
     await pilot.press("escape", "d")
-    await _until(lambda: app.front is None)
+    await until(lambda: app.front is None)
     yield await _settled(pilot, "confirm")
     await pilot.press("n", "5")
     yield await _settled(pilot, "doctor")
@@ -149,13 +151,6 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
         line.cursor_blink = False
     await pilot.pause(0.4)
     yield await _settled(pilot, "palette")
-
-
-async def _until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.02)
 
 
 async def _settled(pilot: Pilot[None], name: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,14 +16,12 @@ from ftlab.run import Run
 
 
 @pytest.fixture
-def root(runs_root: Path, make_plan: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(
+    runs_root: Path, make_plan: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    load: Callable[[Path], ModuleType],
+) -> Path:  # fmt: skip
     path = Path(__file__).parents[1] / "reproduce" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("reproduce_conftest", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.finish(Run.create(make_plan(5), runs_root, "a"))
+    load(path).finish(Run.create(make_plan(5), runs_root, "a"))
     Run.create(make_plan(5), runs_root, "unfinished")
     (runs_root.parent / "here").mkdir()
     monkeypatch.chdir(runs_root.parent / "here")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,19 +14,11 @@ from ftlab import cli
 from ftlab.run import Run
 
 
-def helpers() -> Any:
-    path = Path(__file__).parents[1] / "reproduce" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("reproduce_conftest", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def runs(runs_root: Path, make_plan: Callable[..., Any]) -> Path:
-    made = helpers()
+def runs(
+    runs_root: Path, make_plan: Callable[..., Any], load: Callable[[Path], ModuleType]
+) -> Path:
+    made = load(Path(__file__).parents[1] / "reproduce" / "conftest.py")
     for name, options in (("a", {}), ("b", {}), ("c", {"losses": {2: 9.0}})):
         made.finish(Run.create(make_plan(5), runs_root, name), **options)
     return runs_root

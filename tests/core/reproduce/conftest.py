@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,20 +43,10 @@ def change(run: Run, name: str, value: Any, kind: str = "numerics") -> Run:
     return run
 
 
-def _plan() -> Any:
-    path = Path(__file__).parents[1] / "conftest.py"
-    spec = importlib.util.spec_from_file_location("core_conftest", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fake_plan(STEPS)
-
-
 @pytest.fixture
-def make_run(runs_root: Path) -> Finish:
+def make_run(runs_root: Path, make_plan: Callable[..., Any]) -> Finish:
     """`make_run("a", losses={3: 0.5}, weights=b"x")`: a run that is done."""
-    return lambda name, **options: finish(Run.create(_plan(), runs_root, name), **options)
+    return lambda name, **options: finish(Run.create(make_plan(STEPS), runs_root, name), **options)
 
 
 @pytest.fixture

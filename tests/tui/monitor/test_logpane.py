@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
-from textual.pilot import Pilot
+from waiting import until
 
 from ftlab_tui.monitor.logpane import LogPane
 
@@ -24,17 +23,9 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("it did not happen")
-
-
 async def test_it_follows_and_narrows(log: Path) -> None:
     app = Bare()
-    async with app.run_test(size=(60, 12)) as pilot:
+    async with app.run_test(size=(60, 12)):
         pane = app.query_one(LogPane)
         pane.update()  # without a file: nothing
         pane.open(log)
@@ -43,7 +34,7 @@ async def test_it_follows_and_narrows(log: Path) -> None:
             file.write("one more\nhalf a li")
         pane.update()
         assert list(pane.lines)[-1] == "one more"
-        await until(pilot, lambda: pane.is_vertical_scroll_end)
+        await until(lambda: pane.is_vertical_scroll_end)
         pane.search("LINE 2")
         assert list(pane.lines) == ["line 2", *(f"line {n}" for n in range(20, 30))]
         with log.open("a") as file:
@@ -65,17 +56,15 @@ async def test_going_up_leaves_the_end_and_end_goes_back(log: Path) -> None:
         pane = app.query_one(LogPane)
         pane.open(log)
         pane.focus()
-        await until(
-            pilot, lambda: pane.has_focus and pane.is_vertical_scroll_end and pane.scroll_y > 0
-        )
+        await until(lambda: pane.has_focus and pane.is_vertical_scroll_end and pane.scroll_y > 0)
         await pilot.press("up", "pageup")
-        await until(pilot, lambda: not pane.is_vertical_scroll_end)
+        await until(lambda: not pane.is_vertical_scroll_end)
         pane.update()
         assert "end: follow" in str(pane.border_subtitle)
         await pilot.press("end")
-        await until(pilot, lambda: pane.is_vertical_scroll_end)
+        await until(lambda: pane.is_vertical_scroll_end)
         await pilot.press("home")
-        await until(pilot, lambda: pane.scroll_y == 0)
+        await until(lambda: pane.scroll_y == 0)
         pane.update()
         assert "end: follow" in str(pane.border_subtitle)
 
@@ -83,7 +72,7 @@ async def test_going_up_leaves_the_end_and_end_goes_back(log: Path) -> None:
 async def test_earlier_lines_are_read_on_demand(log: Path) -> None:
     log.write_text("".join(f"line {n:>100}\n" for n in range(5000)))
     app = Bare()
-    async with app.run_test(size=(60, 12)) as pilot:
+    async with app.run_test(size=(60, 12)):
         pane = app.query_one(LogPane)
         pane.open(log)
         before = int(pane.lines[0].split()[1])
@@ -95,7 +84,7 @@ async def test_earlier_lines_are_read_on_demand(log: Path) -> None:
             pane.action_earlier()
             return int(pane.lines[0].split()[1]) < before
 
-        await until(pilot, earlier)
+        await until(earlier)
         assert list(pane.lines)[-1].endswith(" 4999")
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from textual.app import App, ComposeResult
-from textual.pilot import Pilot
+from waiting import until
 
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.view import Curve, Points, View
@@ -22,14 +20,6 @@ class Bare(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Chart("loss", self.view, id="chart")
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("it did not happen")
 
 
 def text(chart: Chart) -> list[str]:
@@ -57,12 +47,12 @@ async def test_drawn_in_every_size() -> None:
 async def test_a_crosshair_where_all_is_border_is_nothing() -> None:
     """A pane of two columns has none left for a drawing, yet its lines are asked for."""
     app = Bare()
-    async with app.run_test(size=(60, 16)) as pilot:
+    async with app.run_test(size=(60, 16)):
         chart = app.query_one(Chart)
         chart.show([Curve("train", line, lambda step: (step, step / 10))])
         app.view.point(50)
         chart.styles.width = 2
-        await until(pilot, lambda: chart.size.width == 0)
+        await until(lambda: chart.size.width == 0)
         chart.redraw()
         assert chart.render_line(0).cell_length == 0
         app.view.point(60)

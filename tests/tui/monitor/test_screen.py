@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import waiting
 from textual import events
 from textual.widgets import Static
 
@@ -19,6 +21,8 @@ from ftlab_tui.monitor.logpane import LogPane
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.screen import MonitorScreen
 from ftlab_tui.widgets.confirm import Confirm
+
+until = functools.partial(waiting.until, seconds=15)
 
 SIZES = [(80, 24), (100, 30), (160, 48)]
 START = 1_700_000_000.0
@@ -41,13 +45,6 @@ def monitor(pilot: Any) -> MonitorScreen:
 
 def words(pilot: Any, selector: str) -> str:
     return str(monitor(pilot).query_one(selector, Static).content)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -22,21 +22,10 @@ CORE = Path(__file__).parents[2] / "core"
 SIZES = [(80, 24), (100, 30), (160, 48)]
 
 
-def _core() -> ModuleType:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("core_conftest", CORE / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def core() -> ModuleType:
+def core(load: Callable[[Path], ModuleType]) -> ModuleType:
     """The makers of fake facts and plans of the core's tests."""
-    return _core()
+    return load(CORE / "conftest.py")
 
 
 @pytest.fixture

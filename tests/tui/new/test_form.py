@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-
 import pytest
 from textual.app import App, ComposeResult
 from textual.widgets import Input, Static
+from waiting import until
 
 from ftlab.errors import Problem
 from ftlab.planning.types import Decision
@@ -29,13 +26,6 @@ class Bare(App[None]):
 
     def on_field_typed(self, event: Field.Typed) -> None:
         self.typed.append((event.path, event.text))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("path", SETTINGS)

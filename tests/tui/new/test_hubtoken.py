@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 from textual.app import App
 from textual.widgets import Input, Label
+from waiting import until
 
 from ftlab.errors import EnvironmentUnfit
 from ftlab.run import Run
@@ -22,13 +21,6 @@ from ftlab_tui.new.hubtoken import TokenDialog
 from ftlab_tui.new.screen import NewScreen
 
 TOKEN = "hf_tellnobody123"
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 def asked(app: App[None]) -> bool:

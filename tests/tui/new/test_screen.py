@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
+import waiting
 from textual.widgets import Input, Static
 
 from ftlab import config
@@ -17,17 +17,11 @@ from ftlab_tui.app import FtuiApp
 from ftlab_tui.new.form import Field
 from ftlab_tui.new.screen import NewScreen
 
+until = functools.partial(waiting.until, seconds=20)
+
 SIZES = [(80, 24), (100, 30), (160, 48)]
 BUDGET = 9
 TYPED = len("ftui") + 1  # in the shell, before the app is there
-
-
-async def until(pilot: Pilot[Any], true: Callable[[], bool], seconds: float = 20) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if true():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("it did not happen")
 
 
 def runs(app: FtuiApp) -> list[Run]:
@@ -54,10 +48,10 @@ async def test_a_newcomer_trains_in_nine_keys(
         for key in ("enter", "enter"):  # quick start, start training
             await pilot.press(key)
             pressed += 1
-        await until(pilot, lambda: bool(runs(app)))
-        await until(pilot, lambda: app.current_mode == "monitor")
+        await until(lambda: bool(runs(app)))
+        await until(lambda: app.current_mode == "monitor")
         run = runs(app)[0]
-        await until(pilot, lambda: run.liveness() == "done", 30)
+        await until(lambda: run.liveness() == "done", seconds=30)
     assert TYPED + pressed <= BUDGET
     asked = config.load(run.config_path)
     assert asked.data.source.endswith("train.jsonl")
@@ -78,7 +72,7 @@ async def test_four_steps_with_own_data(
         screen(app).query_one("#data-source").focus()
         await pilot.press(*"mine.jsonl", "enter")
         assert screen(app).step == "settings"
-        await until(pilot, lambda: screen(app).planner.plan is not None)
+        await until(lambda: screen(app).planner.plan is not None)
         assert "mine.jsonl" in screen(app).draft.yaml()
         assert "trained" in text(app, "#data-facts")
         assert "row 2 of 2" in text(app, "#data-samples")

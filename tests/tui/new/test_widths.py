@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
+from waiting import until
 
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.layout import Layout
 from ftlab_tui.new import widths
 from ftlab_tui.new.screen import NewScreen
 from ftlab_tui.new.side import Side
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import until
 
 from ftlab import trash
 from ftlab.errors import FtlabError
@@ -15,13 +14,6 @@ from ftlab.run import Run
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.runs.screen import RunsScreen
 from ftlab_tui.widgets.confirm import Confirm
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 async def runs(app: FtuiApp) -> RunsScreen:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import waiting
 from textual.widgets import DataTable, Static
 
 from ftlab import notes, trash
@@ -19,6 +20,8 @@ from ftlab_tui.runs.compareview import CompareView
 from ftlab_tui.runs.notesdialog import NotesDialog
 from ftlab_tui.runs.screen import RunsScreen
 from ftlab_tui.widgets.confirm import Confirm
+
+until = functools.partial(waiting.until, seconds=15)
 
 SIZES = [(80, 24), (100, 30), (160, 48)]
 
@@ -32,13 +35,6 @@ def drive(app: FtuiApp, journey: Callable[[Any], Awaitable[None]], size=(100, 30
             await journey(pilot)
 
     asyncio.run(go())
-
-
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.05)
 
 
 def screen(pilot: Any) -> RunsScreen:
