@@ -73,6 +73,7 @@ async def test_four_steps_with_own_data(
         await pilot.press(*"mine.jsonl", "enter")
         assert screen(app).step == "settings"
         await until(lambda: screen(app).planner.plan is not None)
+        await pilot.pause()
         assert "mine.jsonl" in screen(app).draft.yaml()
         assert "trained" in text(app, "#data-facts")
         assert "row 2 of 2" in text(app, "#data-samples")
