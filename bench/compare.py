@@ -8,13 +8,15 @@ Every side runs in a process of its own (peers patch transformers), over the sam
 and tokens: each makes them on its device from the same seeds, layer by layer, so that nothing is
 written or downloaded. Before a time is reported, each side must have gradients that are not zero,
 and a loss that agrees with the first side's. A step is forward, backward and AdamW in 8 bits; the
-median of the measured steps counts. Memory is what the allocator held at the peak. A line is
+median of the measured steps counts. Memory is what the allocator held at the peak, and what the
+device had given away at the end, CUDA's own share included. A line is
 printed as soon as it is known; what the time left does not allow is said and not begun.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ SIDES = ("ftlab", "unsloth", "peft", "liger")
 MODES = {"unsloth": ("none", "unsloth"), "peft": ("none", "full"), "liger": ("none", "full")}
 LOSS_TOLERANCE = 0.01  # of the first side's loss
 LEAST_SECONDS = 5.0  # a side needs more than this to begin
-HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}{'ms':>9}{'tok/s':>9}{'GiB':>9}  verdict"
+HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}{'ms':>9}{'tok/s':>9}{'GiB':>9}{'device':>9}  verdict"
 
 
 def main() -> int:
@@ -55,12 +58,13 @@ def main() -> int:
     for name in args.cases:
         first: dict[str, Any] | None = None
         for job in jobs(args, name):
-            result = ask(job, end - time.monotonic(), None if first is None else first["loss"])
-            if first is None and "loss" in result:
-                first = result
-            result["verdict"] = verdict(result, first)
-            failed |= result["verdict"] != "ok"
-            print(json.dumps(result) if args.json else line(result), flush=True)
+            expected = None if first is None else first["loss"]
+            for result in ask(job, end - time.monotonic(), expected):
+                if first is None and "loss" in result:
+                    first = result
+                result["verdict"] = verdict(result, first)
+                failed |= result["verdict"] != "ok"
+                print(json.dumps(result) if args.json else line(result), flush=True)
     return 1 if failed else 0
 
 
@@ -85,7 +89,7 @@ def arguments() -> argparse.Namespace:
 
 
 def jobs(args: argparse.Namespace, name: str) -> list[dict[str, Any]]:
-    """One for each side and mode, this project also for each budget."""
+    """One for each side and mode; this project's measures all budgets over one model."""
     common = {
         "case": name, **CASES[name], "rank": args.rank, "dropout": args.dropout,
         "steps": args.steps, "device": args.device,
@@ -94,17 +98,17 @@ def jobs(args: argparse.Namespace, name: str) -> list[dict[str, Any]]:
     made = []
     for side in args.sides:
         if side == "ftlab":
-            made += [{"side": side, "mode": "none", "budget": b} for b in (None, *args.budget)]
+            made.append({"side": side, "mode": "none", "budgets": [None, *args.budget]})
         else:
             modes = [m for m in MODES[side] if not args.modes or m in args.modes]
-            made += [{"side": side, "mode": mode, "budget": None} for mode in modes]
+            made += [{"side": side, "mode": mode, "budgets": [None]} for mode in modes]
     return [{**common, **job} for job in made]
 
 
-def ask(job: dict[str, Any], seconds: float, expected: float | None) -> dict[str, Any]:
-    """Run one job in a child that may take `seconds`; what it said last, or how it failed."""
+def ask(job: dict[str, Any], seconds: float, expected: float | None) -> list[dict[str, Any]]:
+    """Run one job in a child that may take `seconds`; what it said last of each budget."""
     if seconds < LEAST_SECONDS:
-        return {**job, "error": "no time left"}
+        return [{**job, "budget": b, "error": "no time left"} for b in job["budgets"]]
     given = json.dumps({**job, "expected": expected})
     command = [sys.executable, str(Path(__file__)), "--child", given]
     began = time.perf_counter()
@@ -116,12 +120,16 @@ def ask(job: dict[str, Any], seconds: float, expected: float | None) -> dict[str
             fault = f"stopped after {seconds:.0f} s"
         texts = [(file.seek(0), file.read())[1] for file in (out, err)]
     lines = [json.loads(row) for row in texts[0].splitlines() if row.startswith("{")]
-    found = lines[-1] if lines else {}
-    if fault or not found:
+    said = {row["budget"]: row for row in lines}
+    missing = [b for b in job["budgets"] if "ms" not in said.get(b, {})]
+    if missing and not any(row["without_grad"] for row in lines):
         print(texts[1][-3000:], file=sys.stderr)
         last = texts[1].strip().splitlines()[-1:] or ["no output"]
-        found["error"] = f"{fault or 'no result'}: {last[0]}"
-    return {**job, **found, "took": round(time.perf_counter() - began, 1)}
+        for b in missing:
+            error = {"budget": b, "error": f"{fault or 'no result'}: {last[0]}"}
+            said[b] = {**said.get(b, {}), **error}
+    took = round(time.perf_counter() - began, 1)
+    return [{**job, **said[b], "took": took} for b in job["budgets"] if b in said]
 
 
 def verdict(result: dict[str, Any], first: dict[str, Any] | None) -> str:
@@ -141,17 +149,15 @@ def disagrees(loss: float, expected: float) -> bool:
 
 
 def measure(job: dict[str, Any]) -> None:
-    """Print what one side computes, then, where that is right, its times and memory."""
+    """Print what one side computes, then, where that is right, its times and memory by budget."""
     sys.path.insert(0, str(HERE))
     if job["side"] == "unsloth":
         import unsloth  # noqa: F401  it must come before transformers
-    import torch
     from sides import SIDES, Task
 
-    budget = job["budget"] and _bytes(job["budget"])
     task = Task(
         job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
-        job["mode"], budget, job["device"], job["tokenizer"] and Path(job["tokenizer"]),
+        job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]),
     )  # fmt: skip
     side = SIDES[job["side"]](task)
     parameters = list(side.parameters.values())
@@ -161,9 +167,8 @@ def measure(job: dict[str, Any]) -> None:
     norms = [float(p.grad.float().norm()) for p in parameters if p.grad is not None]
     zero = len(parameters) - sum(norm > 0 for norm in norms)
     result = {
-        "loss": float(loss.detach()), "grad_norm": sum(n * n for n in norms) ** 0.5,
+        "budget": job["budgets"][0], "loss": float(loss.detach()), "grad_norm": sum(n * n for n in norms) ** 0.5,
         "without_grad": zero,
-        "note": side.note,
     }  # fmt: skip
     print(json.dumps(result), flush=True)
     expected = job["expected"]
@@ -171,21 +176,36 @@ def measure(job: dict[str, Any]) -> None:
         return
     del loss
     optimizer.zero_grad(set_to_none=True)
+    clear = functools.partial(optimizer.zero_grad, set_to_none=True)
+    if side.settle is not None:
+        clear = side.settle(optimizer)
 
     def step() -> None:
+        clear()
         side.forward().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+
+    for budget in job["budgets"]:
+        note = side.within(_bytes(budget) if budget else None) if side.within else ""
+        timed = _timed(step, job)
+        print(json.dumps({**result, **timed, "budget": budget, "note": note}), flush=True)
+
+
+def _timed(step: Callable[[], None], job: dict[str, Any]) -> dict[str, float]:
+    """Median and least time of a step, and the most memory: the allocator's, and the device's."""
+    import torch
 
     seconds = _times(step, job["steps"], job["device"])
-    tokens = job["rows"] * job["length"]
-    middle = statistics.median(seconds)
-    peak = torch.cuda.max_memory_allocated() if job["device"] != "cpu" else 0
-    timed = {
-        **result, "ms": round(1000 * middle, 2), "ms_low": round(1000 * min(seconds), 2),
-        "tokens_per_s": round(tokens / middle), "peak_gib": round(peak / 2**30, 3),
+    middle, peak, used = statistics.median(seconds), 0, 0
+    if job["device"] != "cpu":
+        peak = torch.cuda.max_memory_allocated()
+        free, total = torch.cuda.mem_get_info()
+        used = total - free
+    return {
+        "ms": round(1000 * middle, 2), "ms_low": round(1000 * min(seconds), 2),
+        "tokens_per_s": round(job["rows"] * job["length"] / middle),
+        "peak_gib": round(peak / 2**30, 3), "device_gib": round(used / 2**30, 3),
     }  # fmt: skip
-    print(json.dumps(timed), flush=True)
 
 
 def _optimizer(side: str, named: dict[str, Any], device: str) -> Any:
@@ -210,11 +230,12 @@ def _times(step: Any, count: int, device: str) -> list[float]:
     import torch
 
     wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    if device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()  # a graph holds its peak from its capture on
     for _ in range(3):
         step()
     wait()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(count):
         began = time.perf_counter()
@@ -232,7 +253,9 @@ def _bytes(text: str) -> int:
 
 def line(r: dict[str, Any]) -> str:
     """A row of the table."""
-    numbers = "".join(f"{r.get(key, '-'):>9}" for key in ("ms", "tokens_per_s", "peak_gib"))
+    numbers = "".join(
+        f"{r.get(key, '-'):>9}" for key in ("ms", "tokens_per_s", "peak_gib", "device_gib")
+    )
     return (
         f"{r['case']:<10}{r['side']:<9}{r['mode']:<9}{r['budget'] or '-':>8}{numbers}  "
         f"{r['verdict']}  loss {r.get('loss', math.nan):.4f} norm "

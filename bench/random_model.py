@@ -40,13 +40,7 @@ def build(shape: str, precision: str, device: str, *, layers: int | None = None)
     """A LlamaForCausalLM on `device` with weights in "bf16", "fp32" or "nf4" (double quantised)."""
     import transformers
 
-    settings = dict(SHAPES[shape])
-    if layers:
-        settings["num_hidden_layers"] = layers
-    config = transformers.LlamaConfig(
-        **settings, max_position_embeddings=131072, rms_norm_eps=1e-5, bos_token_id=1,
-        eos_token_id=2,
-    )  # fmt: skip
+    config = _config(shape, layers)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config)
@@ -60,11 +54,23 @@ def build(shape: str, precision: str, device: str, *, layers: int | None = None)
     return model.requires_grad_(False)
 
 
-def write_config(model: Any, folder: Path, tokenizer: Path | None) -> None:
+def _config(shape: str, layers: int | None = None) -> Any:
+    import transformers
+
+    settings = dict(SHAPES[shape])
+    if layers:
+        settings["num_hidden_layers"] = layers
+    return transformers.LlamaConfig(
+        **settings, max_position_embeddings=131072, rms_norm_eps=1e-5, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+
+
+def write_config(shape: str, folder: Path, tokenizer: Path | None) -> None:
     """What a loader reads before the weights: the config, and somebody's tokenizer."""
     import shutil
 
-    config = model.config
+    config = _config(shape)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):

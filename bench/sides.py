@@ -7,6 +7,7 @@ name, so that losses and gradients can be compared before anything is timed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,7 +33,6 @@ class Task:
     dropout: float
     precision: str  # nf4 or bf16
     checkpointing: str  # "none", "full", or a peer's own word
-    budget: int | None  # bytes, for this project alone
     device: str
     tokenizer: Path | None = None  # folder, which Unsloth wants
 
@@ -43,7 +43,10 @@ class Side:
 
     forward: Callable[[], Tensor]
     parameters: dict[str, Tensor]
-    note: str = ""
+    # From the optimizer, how to clear gradients; None: they are dropped.
+    settle: Callable[[Any], Callable[[], None]] | None = None
+    # Keep to a budget in bytes, or to none, from now on; what is predicted.
+    within: Callable[[int | None], str] | None = None
 
 
 def tokens(task: Task, vocabulary: int) -> tuple[Tensor, Tensor]:
@@ -75,6 +78,7 @@ def ftlab(task: Task) -> Side:
     from ftlab.lora.inject import inject
     from ftlab.models.attach import attach
     from ftlab.models.families import spec_from_config
+    from ftlab.models.rng import StepRng
     from ftlab.schema import AdapterSection
 
     model = _hugging_face(task)
@@ -83,19 +87,43 @@ def ftlab(task: Task) -> Side:
     model = inject(model, adapter, spec, seed=0)
     decoder = attach(model, compute_dtype=torch.bfloat16)
     decoder.train_mode()
-    note = _schedule(decoder, task, adapter)
     named = {common_name(n): p for n, p in decoder.trainable().items()}
     fill(named)
-    ids, labels = (x.reshape(-1) for x in tokens(task, spec.vocab_size))
-    positions = torch.arange(task.length, device=task.device).repeat(task.rows)
-    bounds = list(range(0, task.rows * task.length + 1, task.length))
     count = task.rows * (task.length - 1)
+    held = _placed(task, spec.vocab_size)
+    rng = StepRng(0, 0, 0) if task.dropout else None
+    checkpointing = task.checkpointing != "none"
 
     def forward() -> Tensor:
-        hidden = decoder.hidden(ids, positions, bounds, checkpointing=task.checkpointing != "none")
-        return decoder.token_loss(hidden, labels).sum() / count
+        return decoder.losses(held, rng=rng, checkpointing=checkpointing).sum() / count
 
-    return Side(forward, named, note)
+    return Side(
+        forward,
+        named,
+        functools.partial(_graphs, decoder),
+        functools.partial(_schedule, decoder, task, adapter),
+    )
+
+
+def _graphs(decoder: Any, optimizer: Any) -> Callable[[], None]:
+    """What training does on a GPU: gradients are kept, passes are captured. How to clear them."""
+    from ftlab.train.flat_gradients import FlatGradients
+
+    if decoder.device.type != "cuda":
+        return lambda: optimizer.zero_grad(set_to_none=True)
+    gradients = FlatGradients(optimizer)
+    decoder.keep_gradients(gradients.views)
+    decoder.replay()
+    return gradients.clear
+
+
+def _placed(task: Task, vocabulary: int) -> Any:
+    from ftlab.models.tokens import place
+
+    ids, labels = (x.reshape(-1).cpu().numpy() for x in tokens(task, vocabulary))
+    positions = torch.arange(task.length).repeat(task.rows).numpy()
+    bounds = list(range(0, task.rows * task.length + 1, task.length))
+    return place(ids, positions, labels, bounds, torch.device(task.device))
 
 
 def peft(task: Task) -> Side:
@@ -125,9 +153,8 @@ def unsloth(task: Task) -> Side:
     """Unsloth; `checkpointing` is "none", "full" or "unsloth"."""
     from unsloth import FastLanguageModel  # before transformers, as it asks
 
-    made = _hugging_face(task)
-    with tempfile.TemporaryDirectory() as folder, _loading(made):
-        write_config(made, Path(folder), task.tokenizer)
+    with tempfile.TemporaryDirectory() as folder, _loading(lambda: _hugging_face(task)):
+        write_config(task.shape, Path(folder), task.tokenizer)
         model, _ = FastLanguageModel.from_pretrained(
             folder, max_seq_length=task.length, dtype=torch.bfloat16,
             load_in_4bit=task.precision == "nf4", local_files_only=True,
@@ -152,12 +179,15 @@ def _hugging_face(task: Task) -> Any:
 
 
 @contextlib.contextmanager
-def _loading(model: Any) -> Iterator[None]:
-    """Whoever loads a causal LM in here gets `model`: a loader's own set-up without its files."""
+def _loading(make: Callable[[], Any]) -> Iterator[None]:
+    """Whoever loads a causal LM in here gets what `make` makes: a loader's set-up, no files.
+
+    It is made at that moment, because loaders put their own classes in place before.
+    """
     import transformers
 
     real = transformers.AutoModelForCausalLM.__dict__.get("from_pretrained")
-    transformers.AutoModelForCausalLM.from_pretrained = lambda *_, **__: model  # type: ignore[method-assign]
+    transformers.AutoModelForCausalLM.from_pretrained = lambda *_, **__: make()  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -176,9 +206,14 @@ def _peer(model: Any, task: Task) -> Side:
     return Side(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, named)
 
 
-def _schedule(decoder: Any, task: Task, adapter: Any) -> str:
+def _schedule(decoder: Any, task: Task, adapter: Any, budget: int | None) -> str:
     """Give the engine the fastest schedule within the budget; what it predicts."""
-    if task.budget is None:
+    if decoder.graphs is not None:  # those of another schedule
+        decoder.graphs = None
+        torch.cuda.empty_cache()
+        decoder.replay()
+    decoder.schedule = None
+    if budget is None:
         return ""
     from ftlab.estimate import Work
     from ftlab.planning.memory import fastest
@@ -188,6 +223,8 @@ def _schedule(decoder: Any, task: Task, adapter: Any) -> str:
         optimizer="adamw_8bit", tokens=task.rows * task.length, longest=task.length,
         checkpointing=False, cuda=True,
     )  # fmt: skip
-    chosen = fastest(work, task.budget)
+    chosen = fastest(work, budget)
+    if chosen is None:
+        return "nothing fits this budget"
     decoder.schedule = chosen.schedule
     return f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB"

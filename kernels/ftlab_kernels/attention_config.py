@@ -13,10 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ftlab_kernels import tuning
-from ftlab_kernels.attention_layout import Layout
+from ftlab_kernels.attention_layout import LONG, Layout
 
 MAX_HEAD_DIM = 256
-LONG = 4096  # tokens
 _ALIGNED = 16  # bytes, of every address and stride that a tensor descriptor takes
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 FIELDS = 8  # ints of one tile
+LONG = 4096  # tokens; beyond, attention's kernels have block sizes of their own
 FEW = 1024  # programs; up to so many the balance among multiprocessors decides
 
 
@@ -172,6 +173,11 @@ class Layout:
         """On the device; from pinned memory, so that nothing waits."""
         if self.device.type != "cuda":
             return x.to(self.device)
+        if torch.cuda.is_current_stream_capturing():
+            # The copy would become part of the graph, and the host memory is not ours for long.
+            apart = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(apart):
+                return x.to(self.device)
         return x.pin_memory().to(self.device, non_blocking=True)
 
 

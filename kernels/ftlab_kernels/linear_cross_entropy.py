@@ -259,6 +259,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk: int | None = None,
+    compact: bool = True,
 ) -> Tensor:
     """Cross-entropy of every token against its label: fp32 [T], 0 where the label is -100.
 
@@ -271,6 +272,8 @@ def linear_cross_entropy(
         label_smoothing: share of the target spread evenly over the vocabulary.
         z_loss: coefficient of lse^2 (Chowdhery et al. 2022, "PaLM").
         chunk: tokens whose logits exist at one time; None takes `head_chunk`'s.
+        compact: leave rows without a label out, for which the host waits until the device has
+            counted them; False computes every row, as a captured graph must.
     """
     settings: dict[str, Any] = {
         "softcap": softcap, "logit_scale": logit_scale,
@@ -278,17 +281,21 @@ def linear_cross_entropy(
     }  # fmt: skip
     if choose("linear_cross_entropy", hidden).name != "kernel":
         return reference(hidden, weight, labels, chunk=chunk, **settings)
-    trained = torch.nonzero(labels != IGNORED)[:, 0]
-    everything = trained.numel() == labels.numel()
-    picked = hidden if everything else hidden.index_select(0, trained)
-    targets = labels if everything else labels.index_select(0, trained)
-    losses: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        picked.contiguous(), weight, targets, {**settings, "chunk": chunk}
-    )
-    if everything:
-        return losses
+    settings["chunk"] = chunk
+    trained = torch.nonzero(labels != IGNORED)[:, 0] if compact else labels
+    if trained.numel() == labels.numel():
+        return _apply(hidden, weight, labels, settings)
+    picked, targets = hidden.index_select(0, trained), labels.index_select(0, trained)
+    losses = _apply(picked, weight, targets, settings)
     spread = torch.zeros(labels.shape, dtype=losses.dtype, device=losses.device)
     return spread.index_copy(0, trained, losses)
+
+
+def _apply(hidden: Tensor, weight: Tensor, labels: Tensor, settings: dict[str, Any]) -> Tensor:
+    losses: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.contiguous(), weight, labels, settings
+    )
+    return losses
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -313,7 +320,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.early:
             (slopes,) = ctx.saved_tensors
-            return (slopes * grad[:, None]).to(slopes.dtype), None, None, None
+            # Into its dtype at once: a product in fp32 would be twice the hidden states.
+            scaled = torch.mul(slopes, grad[:, None], out=torch.empty_like(slopes))
+            return scaled, None, None, None
         hidden, weight, labels, lse = ctx.saved_tensors
         d_weight = torch.zeros(weight.shape, dtype=lse.dtype, device=weight.device)
         d_hidden = linear_cross_entropy_backward(

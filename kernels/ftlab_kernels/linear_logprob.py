@@ -21,11 +21,13 @@ def linear_logprob(
     softcap: float | None = None,
     logit_scale: float = 1.0,
     chunk: int | None = None,
+    compact: bool = True,
 ) -> Tensor:
     """fp32 [T]: log-probability of each label, 0 where the label is -100.
 
     Arguments as in `linear_cross_entropy`.
     """
     return -linear_cross_entropy(
-        hidden, weight, labels, softcap=softcap, logit_scale=logit_scale, chunk=chunk
-    )
+        hidden, weight, labels, softcap=softcap, logit_scale=logit_scale, chunk=chunk,
+        compact=compact,
+    )  # fmt: skip

@@ -37,8 +37,7 @@ def perplexity(model: Decoder, micros: Iterable[MicroBatch]) -> Perplexity:
     with torch.no_grad():
         for micro in micros:
             batch = to_device(micro, model.device)
-            hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-            total += float(model.token_loss(hidden, batch.labels).double().sum())
+            total += float(model.losses(batch.tokens).double().sum())
             tokens += int((micro.labels != -100).sum())
     if not tokens:
         raise ValueError("perplexity needs at least one token that carries a label")

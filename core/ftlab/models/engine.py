@@ -10,19 +10,24 @@ the reference, block by block under autograd, which is what the tests compare th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ftlab.models.block import Block, Tables
+from ftlab.models.block import LAYER_SITES, Block, Tables
+from ftlab.models.fused.folded import FoldedGroup
 from ftlab.models.fused.stack import Stack, stack
+from ftlab.models.graphed import Graphs, Settings
 from ftlab.models.layers import Embedding, Mode, Norm, Projection
 from ftlab.models.recompute import recomputed
-from ftlab.models.rng import StepRng
+from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.rope import tables
 from ftlab.models.spec import DecoderSpec
+from ftlab.models.tokens import Tokens
 from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, Schedule, uniform
+from ftlab_kernels.attention_layout import LONG
 from ftlab_kernels.linear_cross_entropy import linear_cross_entropy
 from ftlab_kernels.linear_logprob import linear_logprob
 from ftlab_kernels.reference.attention import Layout, layout
@@ -55,6 +60,7 @@ class Decoder:
         self.fused = True
         self.schedule: Schedule | None = None  # of the fused layers; None: by `checkpointing`
         self.folds: bool | None = None  # LoRA folded into larger products; None: on a GPU
+        self.graphs: Graphs | None = None  # where passes of the same shape are replayed
         self._stacks: dict[bool, Stack] = {}
 
     @property
@@ -62,13 +68,39 @@ class Decoder:
         """Where the parameters lie."""
         return self.embedding.tuned.device
 
+    def losses(
+        self,
+        tokens: Tokens,
+        *,
+        rng: StepRng | None = None,
+        checkpointing: bool = False,
+        label_smoothing: float = 0.0,
+        adapter: bool = True,
+    ) -> Tensor:
+        """Cross-entropy of every token of a micro-batch: fp32 [T], 0 where the label is -100.
+
+        Arguments as in `hidden`; while training on a GPU the pass may be a captured graph's.
+        """
+        return self._pass(tokens, Settings(False, checkpointing, label_smoothing, adapter), rng)
+
+    def logprobs(
+        self,
+        tokens: Tokens,
+        *,
+        rng: StepRng | None = None,
+        checkpointing: bool = False,
+        adapter: bool = True,
+    ) -> Tensor:
+        """Log-probability of every label of a micro-batch: as `losses`."""
+        return self._pass(tokens, Settings(True, checkpointing, 0.0, adapter), rng)
+
     def hidden(
         self,
         input_ids: Tensor,
         position_ids: Tensor,
         cu_seqlens: Tensor | Sequence[int] | Layout,
         *,
-        rng: StepRng | None = None,
+        rng: StepRng | DeviceKeys | None = None,
         checkpointing: bool = False,
         adapter: bool = True,
     ) -> Tensor:
@@ -103,13 +135,20 @@ class Decoder:
         return self.norm(x, mode)
 
     def token_loss(
-        self, hidden: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, adapter: bool = True
+        self,
+        hidden: Tensor,
+        labels: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        adapter: bool = True,
+        compact: bool = True,
     ) -> Tensor:
         """Cross-entropy of each position against its label.
 
         Args:
             hidden: [T, H] from `hidden`.
             labels: int64 [T], the next token, -100 where no loss is taken.
+            compact: False computes rows without a label as well, and waits for nothing.
 
         Returns:
             fp32 [T], 0 where the label is -100.
@@ -121,13 +160,20 @@ class Decoder:
             labels.to(self.device),
             softcap=self.spec.logit_softcap,
             label_smoothing=label_smoothing,
+            compact=compact,
         )
 
-    def token_logprobs(self, hidden: Tensor, labels: Tensor, *, adapter: bool = True) -> Tensor:
+    def token_logprobs(
+        self, hidden: Tensor, labels: Tensor, *, adapter: bool = True, compact: bool = True
+    ) -> Tensor:
         """Log-probability of each label: fp32 [T], 0 where the label is -100."""
         hidden, weight = self._head(hidden, adapter)
         return linear_logprob(
-            hidden, weight, labels.to(self.device), softcap=self.spec.logit_softcap
+            hidden,
+            weight,
+            labels.to(self.device),
+            softcap=self.spec.logit_softcap,
+            compact=compact,
         )
 
     def logits(self, hidden: Tensor, *, adapter: bool = True) -> Tensor:
@@ -150,6 +196,77 @@ class Decoder:
         """Dropout off."""
         self.training = False
         self.model.eval()
+
+    def keep_gradients(self, sinks: Mapping[int, Tensor]) -> None:
+        """Add gradients to tensors that stay where they are from step to step.
+
+        Args:
+            sinks: the `grad` of every trained parameter, by the parameter's id.
+        """
+        self._stack(adapter=True).sinks = sinks
+
+    def replay(self) -> None:
+        """From now on capture training passes as CUDA graphs and replay them.
+
+        Gradients must be kept (`keep_gradients`), because a graph adds to them where they are.
+
+        Raises:
+            ValueError: this model's passes cannot be captured; `uncapturable` says why.
+        """
+        reason = self.uncapturable()
+        if reason is not None:
+            raise ValueError(reason)
+        windows = {window for window in self.spec.windows if window is not None}
+        sites = self.spec.num_layers * LAYER_SITES
+        self.graphs = Graphs(self._compute, self.device, sites, sorted({LONG, *windows}))
+
+    def uncapturable(self) -> str | None:
+        """Why passes of this model cannot be captured, or None."""
+        if self.device.type != "cuda":
+            return f"the model is on {self.device.type}"
+        if not self.fused:
+            return "the layers run one by one"
+        if self._stack(adapter=True).parameters and not self._stack(adapter=True).sinks:
+            return "gradients are not kept from step to step"
+        if any(rope.depends_on_length for rope in self.spec.ropes):
+            return "the rotation depends on the longest sequence of a batch"
+        groups = [group for layer in self._stack(adapter=True).layers for group in layer.groups]
+        if any(group.drops and not isinstance(group, FoldedGroup) for group in groups):
+            return "dropout beside DoRA or trained weights draws its masks on the host"
+        return None
+
+    def _pass(self, tokens: Tokens, settings: Settings, rng: StepRng | None) -> Tensor:
+        rng = rng if self.training else None
+        if self.graphs is not None and self.training and tokens.packed is not None:
+            return self.graphs(tokens, settings, rng)
+        return self._compute(tokens, tokens.plan(), settings, rng)
+
+    def _compute(
+        self, tokens: Tokens, plan: Layout, settings: Settings, rng: StepRng | DeviceKeys | None
+    ) -> Tensor:
+        """fp32 [T] from tokens, whatever the objective makes of it."""
+        hidden = self.hidden(
+            tokens.input_ids,
+            tokens.position_ids,
+            plan,
+            rng=rng,
+            checkpointing=settings.checkpointing,
+            adapter=settings.adapter,
+        )
+        labels, picked = tokens.labels, tokens.picked
+        if picked is not None:
+            hidden, labels = hidden.index_select(0, picked), labels.index_select(0, picked)
+        rule: dict[str, Any] = {"adapter": settings.adapter, "compact": picked is None}
+        if settings.logprobs:
+            values = self.token_logprobs(hidden, labels, **rule)
+        else:
+            values = self.token_loss(
+                hidden, labels, label_smoothing=settings.label_smoothing, **rule
+            )
+        if picked is None:
+            return values
+        everywhere = torch.zeros(len(tokens.labels), dtype=values.dtype, device=values.device)
+        return everywhere.index_copy(0, picked, values)
 
     def _stack(self, adapter: bool) -> Stack:
         """The layers bound for the adapted or the base model, at the first pass that needs them."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ftlab.lora.layers import LoraTensors
-from ftlab.models.rng import StepRng
+from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab_kernels.reference.dropout import dropout
 from ftlab_kernels.reference.frozen_linear import FrozenWeight
 from ftlab_kernels.reference.lora_linear import linear, lora_linear
@@ -22,7 +22,7 @@ Weight = Tensor | FrozenWeight
 class Mode:
     """How one pass runs."""
 
-    rng: StepRng | None  # None: no dropout
+    rng: StepRng | DeviceKeys | None  # None: no dropout
     adapter: bool  # False: the base model, as PEFT with its adapter disabled
 
 

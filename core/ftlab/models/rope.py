@@ -11,6 +11,7 @@ batch alone (its longest position), because a resumed run must see the same.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -46,10 +47,16 @@ def tables(
         position_ids: int64 [T].
         length: longest position of the batch plus one.
     """
-    frequencies = inverse_frequencies(rope, length).to(position_ids.device)
+    frequencies = _frequencies(rope, length if rope.depends_on_length else 0, position_ids.device)
     angles = position_ids.to(torch.float32)[:, None] * frequencies[None, :]
     scaling = rope.attention_scaling
     return (angles.cos() * scaling).to(dtype), (angles.sin() * scaling).to(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _frequencies(rope: RopeSpec, length: int, device: torch.device) -> Tensor:
+    """`inverse_frequencies` on the device; a copy from the host would be waited for each time."""
+    return inverse_frequencies(rope, length).to(device)
 
 
 def _wavelengths(rope: RopeSpec, base: float) -> Tensor:

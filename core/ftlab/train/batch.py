@@ -1,13 +1,13 @@
-"""A micro-batch on its device: padding-free, one flat token axis."""
+"""A micro-batch on its device: one flat token axis, and which rows of the store lie on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
+
+from ftlab.models.tokens import Tokens, place
 
 if TYPE_CHECKING:
     from ftlab.data.batches import MicroBatch
@@ -15,31 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What an objective sees. Sequences of a row lie beside each other, in the order of `rows`.
+    """What an objective sees. Sequences of a row lie beside each other, in the order of `rows`."""
 
-    `labels` holds the next token where it is trained, -100 elsewhere. `cu_seqlens` are plain
-    numbers, so that nobody has to wait for the device to learn them.
-    """
-
-    input_ids: Tensor  # int64 [T]
-    position_ids: Tensor  # int64 [T]
-    cu_seqlens: tuple[int, ...]  # n + 1 boundaries, from 0 to T
-    labels: Tensor  # int64 [T]
+    tokens: Tokens
+    lengths: tuple[int, ...]  # tokens of each sequence, padding left out
     rows: tuple[int, ...]  # store rows
     sequences_per_row: int
 
 
 def to_device(micro: MicroBatch, device: torch.device | str) -> Batch:
     """The tensors of `micro` on `device`; nothing waits for the copy."""
-
-    def tensor(array: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
-
+    bounds = micro.cu_seqlens.tolist()
+    made = place(micro.input_ids, micro.position_ids, micro.labels, bounds, torch.device(device))
     return Batch(
-        input_ids=tensor(micro.input_ids),
-        position_ids=tensor(micro.position_ids),
-        cu_seqlens=tuple(micro.cu_seqlens.tolist()),
-        labels=tensor(micro.labels),
+        tokens=made,
+        lengths=tuple((micro.cu_seqlens[1:] - micro.cu_seqlens[:-1]).tolist()),
         rows=tuple(micro.rows.tolist()),
         sequences_per_row=micro.sequences_per_row,
     )

@@ -7,6 +7,7 @@ that, and only then is a checkpoint restored: so a resumed run computes what the
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from ftlab.planning.words import size
 from ftlab.run import Run
 from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
+from ftlab.train.flat_gradients import FlatGradients
 from ftlab.train.hooks import Evaluator, Recorder, Requests, Saver
 from ftlab.train.indexes import evaluation_batches, training_batches
 from ftlab.train.loop import Hook, NonFinite, fit
@@ -50,6 +52,7 @@ from ftlab.train.replan import smaller
 from ftlab.train.schedules import schedule
 from ftlab.train.signals import StopSignal
 from ftlab.train.state import TrainState
+from ftlab_kernels import dispatch
 
 ASKED_SAMPLES = 3  # answers to a `sample` request where none are made at evaluations
 HASH_EVERY = 50  # steps between state hashes in the ledger, at least
@@ -85,6 +88,7 @@ class Work:
     objective: Objective
     held_out: BatchIndex | None
     held_out_objective: Objective | None
+    gradients: FlatGradients | None  # kept from step to step; None: made by every step
 
 
 def train(desk: Desk, *, resume: bool) -> None:
@@ -125,6 +129,7 @@ def _rehearse(desk: Desk, work: Work) -> None:
     """Find out before the first step whether it fits; plan the memory once more if it does not."""
     fault = _attempt(work)
     if fault is None:
+        _replay(desk, work)
         return
     step, micro = largest_micro_batch(work.batches)
     batch = work.batches.step(step).micro[micro]
@@ -138,19 +143,42 @@ def _rehearse(desk: Desk, work: Work) -> None:
         f"{to_text(chosen.schedule)}, which gives the same bits with a predicted peak of "
         f"{size(chosen.peak)}"
     )
-    rehearse(work.model, work.objective, work.batches)
+    rehearse(work.model, work.objective, work.batches, work.gradients)
+    _replay(desk, work)
+
+
+def _replay(desk: Desk, work: Work) -> None:
+    """Capture the largest micro-batch as a CUDA graph; others follow when they occur.
+
+    Where that cannot be, steps are launched one by one, which gives the same bits.
+    """
+    reason = work.model.uncapturable()
+    if os.environ.get("FTLAB_CUDA_GRAPHS") == "off":
+        reason = "FTLAB_CUDA_GRAPHS is off"
+    if reason is None:
+        torch.cuda.empty_cache()  # what was launched one by one gives its memory to the graph
+        work.model.replay()
+        try:
+            rehearse(work.model, work.objective, work.batches, work.gradients)
+        except RuntimeError as error:
+            work.model.graphs = None
+            torch.cuda.empty_cache()
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            desk.warn(f"no CUDA graph could be captured ({reason}); steps take longer")
+    dispatch.record("cuda_graphs", "reference" if reason else "kernel", reason or "supported")
 
 
 def _attempt(work: Work) -> str | None:
     """Rehearse; what ran out of memory, in one line. The tensors of the attempt are gone then."""
     try:
-        rehearse(work.model, work.objective, work.batches)
+        rehearse(work.model, work.objective, work.batches, work.gradients)
     except torch.cuda.OutOfMemoryError as error:
         fault = (str(error).splitlines() or ["no reason given"])[0]
     else:
         return None
-    for parameter in work.model.trainable().values():
-        parameter.grad = None
+    if work.gradients is None:
+        for parameter in work.model.trainable().values():
+            parameter.grad = None
     if work.model.device.type == "cuda":
         torch.cuda.empty_cache()
     return fault
@@ -192,15 +220,26 @@ def _prepare(desk: Desk) -> Work:
     model = attach(loaded.model, compute_dtype=as_dtype(plan.decided("compute_dtype")))
     if "memory_schedule" in plan.decisions:
         model.schedule = from_text(plan.decided("memory_schedule"))
+    state = _state(plan, model, batches)
     return Work(
         loaded,
         model,
-        _state(plan, model, batches),
+        state,
         batches,
         _objective(desk, model, batches, "reference"),
         held_out,
         _objective(desk, model, held_out, "reference-eval") if held_out else None,
+        _gradients(model, state),
     )
+
+
+def _gradients(model: Decoder, state: TrainState) -> FlatGradients | None:
+    """Room for gradients that are kept, where captured graphs may add to them."""
+    if model.device.type != "cuda" or not FlatGradients.fits(state.optimizer):
+        return None
+    made = FlatGradients(state.optimizer)
+    model.keep_gradients(made.views)
+    return made
 
 
 def _load(plan: Plan) -> Loaded:
@@ -336,4 +375,5 @@ def _fit(plan: Plan, work: Work, hooks: list[Hook], start: int) -> None:
         max_grad_norm=optim.max_grad_norm,
         scaler=work.state.scaler,
         seed=plan.config.train.seed,
+        gradients=work.gradients,
     )

@@ -17,9 +17,8 @@ from bitsandbytes.optim import AdamW8bit
 from torch import Tensor
 from torch.nn import Parameter
 
-BLOCK = 256  # weights that share a scale
-LEAST = 4096  # smaller tensors keep 32-bit state
-MOST = 1 << 28  # elements moved together; whole models stay where they are
+from ftlab.train.flat_gradients import BLOCK, MOST, end_to_end, in_blocks
+
 _STATES = ("state1", "state2", "absmax1", "absmax2")
 
 
@@ -56,6 +55,7 @@ class _Flat:
             parameter.data = place.view(parameter.shape)
         self.states: dict[str, Tensor] = {}
         self.views: dict[str, list[Tensor]] = {}
+        self._known: tuple[tuple[int, ...], Tensor | None] | None = None
 
     def update(self) -> bool:
         """Update all of them at once.
@@ -66,23 +66,30 @@ class _Flat:
         found = [grad for grad in grads if grad is not None]
         if len(found) < len(grads):
             return False
-        self._settle()
-        steps = {self.owner.state[parameter]["step"] for parameter in self.parameters}
-        if len(steps) > 1:
+        states = self._settle()
+        step = states[0]["step"] + 1
+        if any(state["step"] != step - 1 for state in states):
             return False
-        step = steps.pop() + 1
-        for parameter in self.parameters:
-            self.owner.state[parameter]["step"] = step
-        group, states, first = self.group, self.states, self.owner.state[self.parameters[0]]
+        for state in states:
+            state["step"] = step
+        group, joint, first = self.group, self.states, states[0]
         functional.optimizer_update_8bit_blockwise(
-            self.owner.optimizer_name, torch.cat([grad.reshape(-1) for grad in found]),
-            self.weights, states["state1"], states["state2"], *group["betas"], 0.0, 0.0,
-            group["eps"], step, group["lr"], first["qmap1"], first["qmap2"], states["absmax1"],
-            states["absmax2"], group["weight_decay"], gnorm_scale=1.0, skip_zeros=False,
+            self.owner.optimizer_name, self._joined(found), self.weights,
+            joint["state1"], joint["state2"], *group["betas"], 0.0, 0.0, group["eps"], step,
+            group["lr"], first["qmap1"], first["qmap2"], joint["absmax1"], joint["absmax2"],
+            group["weight_decay"], gnorm_scale=1.0, skip_zeros=False,
         )  # fmt: skip
         return True
 
-    def _settle(self) -> None:
+    def _joined(self, grads: list[Tensor]) -> Tensor:
+        """The gradients end to end: where they lie, if they lie so."""
+        key = tuple(grad.data_ptr() for grad in grads)
+        if self._known is None or self._known[0] != key:
+            self._known = key, end_to_end(grads)
+        there = self._known[1]
+        return torch.cat([grad.reshape(-1) for grad in grads]) if there is None else there
+
+    def _settle(self) -> list[dict[str, Any]]:
         """Make every state a view of the joint one, whatever a checkpoint put in its place."""
         if not self.states:
             self._allocate()
@@ -95,6 +102,7 @@ class _Flat:
                 if state[name] is not view:
                     view.copy_(state[name].view(view.shape))
                     state[name] = view
+        return [self.owner.state[parameter] for parameter in self.parameters]
 
     def _allocate(self) -> None:
         device = self.weights.device
@@ -112,11 +120,6 @@ class _Flat:
 
 
 def _flat(owner: FlatAdamW8bit, group: dict[str, Any]) -> _Flat | None:
-    chosen = [p for p in group["params"] if _fits(p)]
+    chosen = [p for p in group["params"] if in_blocks(p)]
     total = sum(parameter.numel() for parameter in chosen)
     return _Flat(owner, group, chosen) if len(chosen) > 1 and total <= MOST else None
-
-
-def _fits(parameter: Parameter) -> bool:
-    size = parameter.numel()
-    return parameter.dtype == torch.float32 and size >= LEAST and size % BLOCK == 0

@@ -7,11 +7,12 @@ is a function of (trained state, step index), so a resumed run repeats the bits 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,13 +20,14 @@ from torch.optim.optimizer import Optimizer
 
 from ftlab.errors import FtlabError
 from ftlab.models.engine import StepRng
-from ftlab.train.batch import to_device
+from ftlab.train.batch import Batch, to_device
 from ftlab.train.numerics import LossScaler, clip_factor, global_norm, scale_gradients
 from ftlab.train.optimizers import set_learning_rate
 
 if TYPE_CHECKING:
     from ftlab.data.batches import BatchIndex, MicroBatch, Step
     from ftlab.models.engine import Decoder
+    from ftlab.train.flat_gradients import FlatGradients
     from ftlab.train.objectives import Objective
     from ftlab.train.schedules import Schedule
 
@@ -75,6 +77,7 @@ def fit(
     max_grad_norm: float = 0.0,
     scaler: LossScaler | None = None,
     seed: int = 0,
+    gradients: FlatGradients | None = None,
 ) -> None:
     """Train from step `start` to the last step of `batches`.
 
@@ -83,24 +86,56 @@ def fit(
         max_grad_norm: longer gradients are scaled down to it; 0 turns clipping off.
         scaler: loss scaling, for fp16 compute only.
         seed: of dropout, together with the step and the position.
+        gradients: those of all parameters, kept in one place; None: each step makes its own.
     Raises:
         NonFinite: loss or gradients are not finite; the message names the rows.
         Interrupted: a hook ended the run after a save.
     """
-    worker = _Worker(model, objective, optimizer, max_grad_norm, scaler, seed)
+    worker = _Worker(model, objective, optimizer, max_grad_norm, scaler, seed, gradients)
     for hook in hooks:
         hook.begin(start)
     model.train_mode()
+    ahead = _Ahead(batches, model.device)
     for index in range(start, batches.steps):
-        step = batches.step(index)
-        result = worker.run(step, schedule(index), (index + 1) / batches.steps_per_epoch)
+        step, placed = ahead.take(index)
+        worker.launch(step, placed)
+        ahead.try_to_prepare(index + 1)  # while the device works
+        result = worker.finish(schedule(index), (index + 1) / batches.steps_per_epoch)
         for hook in hooks:
             hook.after_step(result)
 
 
-@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Reads the next step and sends it to the device before it is asked for."""
+
+    def __init__(self, batches: BatchIndex, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+        self.index = -1
+        self.ready: tuple[Step, list[Batch]] | None = None
+
+    def take(self, index: int) -> tuple[Step, list[Batch]]:
+        """Step `index` and its micro-batches on the device."""
+        if self.index != index:
+            self.prepare(index)
+        assert self.ready is not None
+        return self.ready
+
+    def prepare(self, index: int) -> None:
+        """Make step `index` ready; there is none after the last."""
+        if index < self.batches.steps:
+            step = self.batches.step(index)
+            self.ready = step, [to_device(micro, self.device) for micro in step.micro]
+            self.index = index
+
+    def try_to_prepare(self, index: int) -> None:
+        """The same; a fault is raised when the step is asked for, after the present one is done."""
+        with contextlib.suppress(FtlabError, OSError):
+            self.prepare(index)
+
+
+@dataclass(slots=True)
 class _Worker:
-    """Carries out single steps."""
+    """Carries out single steps, in two parts between which the device is busy."""
 
     model: Decoder
     objective: Objective
@@ -108,15 +143,23 @@ class _Worker:
     max_grad_norm: float
     scaler: LossScaler | None
     seed: int
+    flat: FlatGradients | None
+    under_way: _UnderWay | None = None
 
-    def run(self, step: Step, lr: float, epoch: float) -> StepResult:
-        """Forward and backward over the micro-batches of `step`, then one update."""
+    def launch(self, step: Step, placed: list[Batch]) -> None:
+        """Forward and backward over the micro-batches of `step`; nothing waits for the device."""
         began = time.perf_counter()
         units = self.objective.units(step)
-        sums = self._accumulate(step, units)
-        gradients = [p.grad for p in self.model.trainable().values() if p.grad is not None]
+        sums = self._accumulate(step, placed, units)
+        gradients = self._gradients()
+        self.under_way = _UnderWay(step, units, began, sums, gradients, global_norm(gradients))
+
+    def finish(self, lr: float, epoch: float) -> StepResult:
+        """One update, once everything is known to be finite."""
+        assert self.under_way is not None
+        step, units, began, sums, gradients, length = self.under_way
         # The only wait for the device in a step: no update before all of this is known finite.
-        parts, norm = _read(sums, global_norm(gradients))
+        parts, norm = _read(sums, length)
         scale = self.scaler.scale if self.scaler else 1.0
         norm /= scale
         self._refuse_non_finite(step, [part[0] for part in parts], norm)
@@ -127,7 +170,8 @@ class _Worker:
             self.optimizer.step()
         if self.scaler:
             self.scaler.update(overflow=skipped)
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.flat is None:
+            self.optimizer.zero_grad(set_to_none=True)
         loss, *metrics = (math.fsum(column) / units for column in zip(*parts, strict=True))
         return StepResult(
             step=step.index + 1,
@@ -143,7 +187,12 @@ class _Worker:
             metrics=dict(zip(self.objective.metrics, metrics, strict=True)),
         )
 
-    def _accumulate(self, step: Step, units: int) -> list[Tensor]:
+    def _gradients(self) -> list[Tensor]:
+        if self.flat is not None:
+            return self.flat.buffers
+        return [p.grad for p in self.model.trainable().values() if p.grad is not None]
+
+    def _accumulate(self, step: Step, placed: list[Batch], units: int) -> list[Tensor]:
         """Add up the gradients of the step's mean loss.
 
         Returns:
@@ -151,9 +200,10 @@ class _Worker:
         """
         sums = []
         factor = (self.scaler.scale if self.scaler else 1.0) / units
-        for number, micro in enumerate(step.micro):
+        if self.flat is not None:
+            self.flat.clear()
+        for number, batch in enumerate(placed):
             rng = StepRng(self.seed, step.index, number)
-            batch = to_device(micro, self.model.device)
             loss, metrics = self.objective.loss(self.model, batch, rng)
             (loss * factor).backward()  # type: ignore[no-untyped-call]
             sums.append(torch.stack([loss.detach(), *metrics]).double())
@@ -171,6 +221,17 @@ class _Worker:
                 f"{_name_rows(guilty or step.micro)}; the update was not made. Look at these rows, "
                 f"lower optim.learning_rate, or raise optim.warmup"
             )
+
+
+class _UnderWay(NamedTuple):
+    """A step whose gradients the device computes."""
+
+    step: Step
+    units: int
+    began: float
+    sums: list[Tensor]
+    gradients: list[Tensor]
+    norm: Tensor
 
 
 def _read(sums: Sequence[Tensor], norm: Tensor) -> tuple[list[list[float]], float]:

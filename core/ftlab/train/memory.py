@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from ftlab.errors import EnvironmentUnfit
+from ftlab.models.engine import StepRng
 from ftlab.train.batch import to_device
 
 if TYPE_CHECKING:
     from ftlab.data.batches import BatchIndex
     from ftlab.models.engine import Decoder
     from ftlab.plan import Plan
+    from ftlab.train.flat_gradients import FlatGradients
     from ftlab.train.objectives import Objective
 
 
@@ -49,17 +51,29 @@ def clear_memory_errors(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def rehearse(model: Decoder, objective: Objective, batches: BatchIndex) -> None:
+def rehearse(
+    model: Decoder,
+    objective: Objective,
+    batches: BatchIndex,
+    gradients: FlatGradients | None = None,
+) -> None:
     """Forward and backward of the largest micro-batch, so that memory fails now or never.
 
     Only where that is cheap: on a GPU. Gradients are thrown away; nothing else changes.
+
+    Args:
+        gradients: those that are kept from step to step, if they are.
     """
     if model.device.type != "cuda":
         return
     step, micro = largest_micro_batch(batches)
     batch = to_device(batches.step(step).micro[micro], model.device)
-    loss, _ = objective.loss(model, batch, None)
+    model.train_mode()
+    loss, _ = objective.loss(model, batch, StepRng(0, step, micro))
     loss.backward()  # type: ignore[no-untyped-call]
+    if gradients is not None:
+        gradients.clear()
+        return
     for parameter in model.trainable().values():
         parameter.grad = None
 

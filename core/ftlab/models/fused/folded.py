@@ -107,6 +107,10 @@ class FoldedGroup(Projections):
     ) -> None:
         """Add up the parts of a gradient, in fp32, into each target's A or B."""
         adapted = [getattr(part.lora, name) if part.lora else None for part in self.parts]
+        sinks = [shared.gradients.sinks.get(id(parameter)) for parameter in adapted]
+        if all(a is None or _takes(s, found) for a, s in zip(adapted, sinks, strict=True)):
+            sum_parts(found, sinks, firsts, scales, accumulate=True)
+            return
         outs = [a if a is None else torch.empty_like(a, dtype=found.dtype) for a in adapted]
         sum_parts(found, outs, firsts, scales, accumulate=False)
         for parameter, grad in zip(adapted, outs, strict=True):
@@ -136,6 +140,10 @@ class FoldedGroup(Projections):
             if self.own is not None:
                 scratch.margins.add(self)  # they stay right for the whole pass
         return operand
+
+
+def _takes(sink: Tensor | None, found: Tensor) -> bool:
+    return sink is not None and sink.dtype == found.dtype and sink.is_contiguous()
 
 
 def _linear(part: Target) -> Linear:

@@ -32,6 +32,7 @@ class Offload:
     host: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     slots: dict[tuple[str, int], _Slot] = field(default_factory=dict)
     stream: Any = None
+    outgrown: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.device.type == "cuda":
@@ -71,12 +72,12 @@ class Offload:
             return
         slot.layer = layer
         if self.stream is None:
-            slot.tensor.copy_(self.host[layer, item])
+            slot.tensor.copy_(self._host(layer, item, slot.tensor))
             return
         if slot.used is not None:
             self.stream.wait_event(slot.used)
         with torch.cuda.stream(self.stream):
-            slot.tensor.copy_(self.host[layer, item], non_blocking=True)
+            slot.tensor.copy_(self._host(layer, item, slot.tensor), non_blocking=True)
             slot.copied = _now()
 
     def take(self, layer: int, item: str) -> Tensor:
@@ -91,17 +92,30 @@ class Offload:
         if self.stream is not None:
             self.slots[item, layer % _SLOTS].used = _now()
 
+    def join(self) -> None:
+        """Order what follows behind every copy where a graph is captured, which ends here."""
+        if self.stream is None or not torch.cuda.is_current_stream_capturing():
+            return
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        for slot in self.slots.values():
+            slot.copied = slot.used = None  # events of one graph mean nothing to the next
+
     def nbytes(self) -> int:
         """Pinned host bytes."""
         return sum(t.numel() * t.element_size() for t in self.host.values())
 
     def _host(self, layer: int, item: str, like: Tensor) -> Tensor:
-        held = self.host.get((layer, item))
-        if held is None or held.shape != like.shape or held.dtype != like.dtype:
-            pinned = self.stream is not None
-            held = torch.empty(like.shape, dtype=like.dtype, pin_memory=pinned)
-            self.host[layer, item] = held
-        return held
+        """Room for `like`: what is there, if it is large enough.
+
+        Captured graphs go on to copy where they were told to, so nothing is ever given up.
+        """
+        key, held = (layer, item), self.host.get((layer, item))
+        if held is None or held.numel() < like.numel() or held.dtype != like.dtype:
+            if held is not None:
+                self.outgrown.append(held)
+            held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=self.stream is not None)
+            self.host[key] = held
+        return held[: like.numel()].view(like.shape)
 
     def _main_waits(self, event: Any) -> None:
         if event is not None:

@@ -6,7 +6,7 @@ the passes live where the schedule says; gradients of every parameter come out a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,10 @@ from ftlab.models.fused.layer_forward import Run, Tables, layer_forward
 from ftlab.models.fused.offload import Offload
 from ftlab.models.fused.ops import ops_for
 from ftlab.models.fused.storage import Storage
-from ftlab.models.fused.targets import Pass
+from ftlab.models.fused.targets import Gradients, Pass
 from ftlab.models.fused.workspace import Workspace
 from ftlab.models.layers import Norm
-from ftlab.models.rng import StepRng
+from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.spec import DecoderSpec
 from ftlab.planning.schedule import ITEMS, Schedule, items_of
 from ftlab_kernels.attention import operators
@@ -38,6 +38,7 @@ class Stack:
     final: BoundNorm
     dtype: torch.dtype
     parameters: tuple[Tensor, ...]  # those that get gradients, each once
+    sinks: Mapping[int, Tensor] = field(default_factory=dict)  # see `Gradients`
     idle: list[Offload] = field(default_factory=list)
 
     def __call__(
@@ -46,7 +47,7 @@ class Stack:
         tables: Sequence[Tables],
         plan: Any,
         schedule: Schedule,
-        rng: StepRng | None,
+        rng: StepRng | DeviceKeys | None,
     ) -> Tensor:
         """x [T, H] to the normed hidden states [T, H]."""
         trained = torch.is_grad_enabled() and (x.requires_grad or bool(self.parameters))
@@ -75,7 +76,12 @@ class Stack:
         }  # fmt: skip
         return Run(
             ops=ops_for(device, self.dtype, spec.activation),
-            shared=Pass(scratch, call.rng, sites=len(self.layers) * LAYER_SITES),
+            shared=Pass(
+                scratch,
+                call.rng,
+                gradients=Gradients(self.sinks),
+                sites=len(self.layers) * LAYER_SITES,
+            ),
             storage=Storage(
                 call.schedule,
                 items_of(spec.sandwich_norms),
@@ -134,7 +140,7 @@ class _Call:
         tables: Sequence[Tables],
         plan: Any,
         schedule: Schedule,
-        rng: StepRng | None,
+        rng: StepRng | DeviceKeys | None,
         keeps: bool,
     ) -> None:
         self.owner, self.tables, self.plan = owner, tables, plan
@@ -165,6 +171,8 @@ class _Call:
             self.storage, self.last, self.rstd = run.storage, last, rstd
             # Scratch is of no use until the backward pass makes its own.
             self.storage.scratch = Workspace(x.device, owner.dtype)
+        if self.offload is not None:
+            self.offload.join()
         return hidden
 
     def backward(
@@ -183,6 +191,7 @@ class _Call:
             layer_backward(run, layer, stream, to_input=to_input or layer.index > 0)
             storage.release(layer.index)
         if self.offload is not None:
+            self.offload.join()
             owner.idle.append(self.offload)
         hidden = owner.spec.hidden_size
         d_x = stream[:, :hidden].contiguous() if to_input else None

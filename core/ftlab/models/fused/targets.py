@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,18 +11,28 @@ from torch import Tensor
 from ftlab.lora.layers import LoraTensors
 from ftlab.models.fused.workspace import Workspace
 from ftlab.models.layers import Projection, Weight
-from ftlab.models.rng import StepRng
+from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab_kernels.reference.dropout import dropout
 
 
 class Gradients:
-    """Gradients of one backward pass by parameter."""
+    """Gradients of one backward pass by parameter.
 
-    def __init__(self) -> None:
+    Args:
+        sinks: where gradients are added to what is there, by the parameter's id; none of these is
+            in `found`.
+    """
+
+    def __init__(self, sinks: Mapping[int, Tensor] | None = None) -> None:
         self.found: dict[int, Tensor] = {}
+        self.sinks = sinks or {}
 
     def add(self, parameter: Tensor, grad: Tensor) -> None:
         """Give a parameter its gradient, or more of it."""
+        sink = self.sinks.get(id(parameter))
+        if sink is not None:
+            sink.add_(grad)
+            return
         shaped = grad.to(parameter.dtype)
         held = self.found.get(id(parameter))
         self.found[id(parameter)] = shaped if held is None else held.add_(shaped)
@@ -33,7 +43,7 @@ class Pass:
     """What every layer of one pass shares."""
 
     scratch: Workspace
-    rng: StepRng | None  # None: no dropout
+    rng: StepRng | DeviceKeys | None  # None: no dropout
     drop: Callable[[Tensor, float, int], Tensor] = dropout
     gradients: Gradients = field(default_factory=Gradients)
     sites: int = 0  # call sites of dropout there are
@@ -44,11 +54,7 @@ class Pass:
         """Keys of `count` call sites from `first` on, int64 on the device: one copy a pass."""
         if self._keys is None:
             assert self.rng is not None
-            keys = torch.tensor([self.rng.key(site) for site in range(self.sites)])
-            device = self.scratch.device
-            if device.type == "cuda":
-                keys = keys.pin_memory()
-            self._keys = keys.to(device, non_blocking=True)
+            self._keys = self.rng.keys(self.sites, self.scratch.device)
         return self._keys[first : first + count]
 
 
@@ -108,6 +114,7 @@ class Projections:
         self.inputs = inputs
         self.outputs = parts[-1].stop
         self.trains = any(part.trains for part in parts)
+        self.drops = any(part.lora is not None and part.lora.dropout > 0 for part in parts)
 
 
 def targets(projections: list[Projection], sizes: list[int], *, adapter: bool) -> list[Target]:

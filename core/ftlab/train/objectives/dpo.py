@@ -10,7 +10,6 @@ adapter off, or numbers computed before the first step.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -88,17 +87,9 @@ def pair_logprobs(
 
     Column 0 is chosen, column 1 rejected.
     """
-    hidden = model.hidden(
-        batch.input_ids,
-        batch.position_ids,
-        batch.cu_seqlens,
-        rng=rng,
-        checkpointing=checkpointing,
-        adapter=adapter,
-    )
-    logprobs = model.token_logprobs(hidden, batch.labels, adapter=adapter)
-    lengths = [end - start for start, end in itertools.pairwise(batch.cu_seqlens)]
-    sums = torch.stack([part.sum() for part in torch.split(logprobs, lengths)])
+    logprobs = model.logprobs(batch.tokens, rng=rng, checkpointing=checkpointing, adapter=adapter)
+    real = logprobs[: sum(batch.lengths)]
+    sums = torch.stack([part.sum() for part in torch.split(real, list(batch.lengths))])
     return sums.view(-1, 2)
 
 

@@ -39,12 +39,10 @@ class Sft:
         self, model: Decoder, batch: Batch, rng: StepRng | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Summed cross-entropy of the trained tokens of `batch`, 0-d fp32."""
-        hidden = model.hidden(
-            batch.input_ids,
-            batch.position_ids,
-            batch.cu_seqlens,
+        losses = model.losses(
+            batch.tokens,
             rng=rng,
             checkpointing=self.checkpointing,
+            label_smoothing=self.label_smoothing,
         )
-        losses = model.token_loss(hidden, batch.labels, label_smoothing=self.label_smoothing)
         return losses.sum(), ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -28,16 +29,17 @@ def test_is_the_summed_cross_entropy_of_trained_tokens(
     loss, metrics = Sft(label_smoothing).loss(decoder, batch, None)
 
     expected = 0.0
-    for start, end in zip(batch.cu_seqlens, batch.cu_seqlens[1:], strict=False):
+    tokens = batch.tokens
+    for start, end in itertools.pairwise(tokens.cu_seqlens):
         with torch.no_grad():
-            logits = decoder.model(batch.input_ids[None, start:end]).logits[0]
+            logits = decoder.model(tokens.input_ids[None, start:end]).logits[0]
         expected += F.cross_entropy(
-            logits, batch.labels[start:end], reduction="sum", label_smoothing=label_smoothing
+            logits, tokens.labels[start:end], reduction="sum", label_smoothing=label_smoothing
         ).item()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert loss.dtype == torch.float32
     assert metrics == ()
-    assert Sft().units(step) == step.trained_tokens == int((batch.labels != -100).sum())
+    assert Sft().units(step) == step.trained_tokens == int((tokens.labels != -100).sum())
 
 
 # torch 2.4's own checkpoint uses a name that torch 2.4 deprecates.
