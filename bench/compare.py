@@ -42,7 +42,9 @@ SIDES = ("ftlab", "unsloth", "peft", "liger")
 MODES = {"unsloth": ("none", "unsloth"), "peft": ("none", "full"), "liger": ("none", "full")}
 LOSS_TOLERANCE = 0.01  # of the first side's loss
 LEAST_SECONDS = 5.0  # a side needs more than this to begin
-HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}{'ms':>9}{'tok/s':>9}{'GiB':>9}{'device':>9}  verdict"
+COLUMNS = {"ms": "ms", "tokens_per_s": "tok/s", "peak_gib": "GiB", "device_gib": "device"}
+HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}"
+HEADER += "".join(f"{title:>9}" for title in COLUMNS.values()) + "  verdict"
 
 
 def main() -> int:
@@ -167,8 +169,8 @@ def measure(job: dict[str, Any]) -> None:
     norms = [float(p.grad.float().norm()) for p in parameters if p.grad is not None]
     zero = len(parameters) - sum(norm > 0 for norm in norms)
     result = {
-        "budget": job["budgets"][0], "loss": float(loss.detach()), "grad_norm": sum(n * n for n in norms) ** 0.5,
-        "without_grad": zero,
+        "budget": job["budgets"][0], "loss": float(loss.detach()),
+        "grad_norm": sum(n * n for n in norms) ** 0.5, "without_grad": zero,
     }  # fmt: skip
     print(json.dumps(result), flush=True)
     expected = job["expected"]
@@ -253,9 +255,7 @@ def _bytes(text: str) -> int:
 
 def line(r: dict[str, Any]) -> str:
     """A row of the table."""
-    numbers = "".join(
-        f"{r.get(key, '-'):>9}" for key in ("ms", "tokens_per_s", "peak_gib", "device_gib")
-    )
+    numbers = "".join(f"{r.get(key, '-'):>9}" for key in COLUMNS)
     return (
         f"{r['case']:<10}{r['side']:<9}{r['mode']:<9}{r['budget'] or '-':>8}{numbers}  "
         f"{r['verdict']}  loss {r.get('loss', math.nan):.4f} norm "

@@ -73,24 +73,29 @@ def common_name(name: str) -> str:
     return ".".join(found.groups()) if found else name
 
 
-def ftlab(task: Task) -> Side:
-    """This project."""
+def ftlab_decoder(task: Task) -> tuple[Any, dict[str, Any]]:
+    """This project's engine over the model, and the adapter by name."""
     from ftlab.lora.inject import inject
     from ftlab.models.attach import attach
     from ftlab.models.families import spec_from_config
-    from ftlab.models.rng import StepRng
-    from ftlab.schema import AdapterSection
 
     model = _hugging_face(task)
     spec = spec_from_config({**model.config.to_dict(), "architectures": ["LlamaForCausalLM"]})
-    adapter = AdapterSection(r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout)
-    model = inject(model, adapter, spec, seed=0)
+    model = inject(model, _adapter(task), spec, seed=0)
     decoder = attach(model, compute_dtype=torch.bfloat16)
     decoder.train_mode()
     named = {common_name(n): p for n, p in decoder.trainable().items()}
     fill(named)
+    return decoder, named
+
+
+def ftlab(task: Task) -> Side:
+    """This project."""
+    from ftlab.models.rng import StepRng
+
+    decoder, named = ftlab_decoder(task)
     count = task.rows * (task.length - 1)
-    held = _placed(task, spec.vocab_size)
+    held = _placed(task, decoder.spec.vocab_size)
     rng = StepRng(0, 0, 0) if task.dropout else None
     checkpointing = task.checkpointing != "none"
 
@@ -101,8 +106,14 @@ def ftlab(task: Task) -> Side:
         forward,
         named,
         functools.partial(_graphs, decoder),
-        functools.partial(_schedule, decoder, task, adapter),
+        functools.partial(_schedule, decoder, task, _adapter(task)),
     )
+
+
+def _adapter(task: Task) -> Any:
+    from ftlab.schema import AdapterSection
+
+    return AdapterSection(r=task.rank, lora_alpha=task.rank, lora_dropout=task.dropout)
 
 
 def _graphs(decoder: Any, optimizer: Any) -> Callable[[], None]:
@@ -151,11 +162,16 @@ def liger(task: Task) -> Side:
 
 def unsloth(task: Task) -> Side:
     """Unsloth; `checkpointing` is "none", "full" or "unsloth"."""
+    return _peer(unsloth_model(task)[0], task)
+
+
+def unsloth_model(task: Task) -> tuple[Any, Any]:
+    """Unsloth's model with its adapter, and the tokenizer that it loaded."""
     from unsloth import FastLanguageModel  # before transformers, as it asks
 
     with tempfile.TemporaryDirectory() as folder, _loading(lambda: _hugging_face(task)):
         write_config(task.shape, Path(folder), task.tokenizer)
-        model, _ = FastLanguageModel.from_pretrained(
+        model, tokenizer = FastLanguageModel.from_pretrained(
             folder, max_seq_length=task.length, dtype=torch.bfloat16,
             load_in_4bit=task.precision == "nf4", local_files_only=True,
         )  # fmt: skip
@@ -166,7 +182,7 @@ def unsloth(task: Task) -> Side:
         random_state=0, max_seq_length=task.length,
     )  # fmt: skip
     FastLanguageModel.for_training(model)
-    return _peer(model, task)
+    return model, tokenizer
 
 
 SIDES: dict[str, Callable[[Task], Side]] = {

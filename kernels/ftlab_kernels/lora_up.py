@@ -18,6 +18,9 @@ from ftlab_kernels.lora_layout import PAD, TARGETS, UNIT, Columns, padded, preci
 from ftlab_kernels.reference import lora_products as reference
 from ftlab_kernels.tuning import capability, lookup, pow2_class
 
+PROGRAMS = 1024  # of a launch, at least, where the tokens allow it
+FEWEST = 8  # parts of dB
+
 
 @triton.jit
 def _up_kernel(
@@ -131,7 +134,9 @@ def up(
     block_r = min(64, max(UNIT, triton.next_power_of_2(R)))
     wide = dy.dtype == torch.float32  # twice the bytes in shared memory
     block_t = min(config["BLOCK_T"], 64 if wide else 16384 // block_r)
-    tokens = triton.cdiv(triton.cdiv(T, config["SPLITS"]), block_t) * block_t
+    # Parts of dB are written and read again: no more of them than keep the card busy.
+    parts = min(config["SPLITS"], max(FEWEST, triton.cdiv(PROGRAMS, splits[-1])))
+    tokens = triton.cdiv(triton.cdiv(T, parts), block_t) * block_t
     grid = (triton.cdiv(T, tokens), splits[-1], triton.cdiv(R, block_r))
     part = torch.empty((splits[-1], T, R), dtype=torch.float32, device=dy.device)
     grad = torch.empty((grid[0], N, R), dtype=torch.float32, device=dy.device)

@@ -35,13 +35,13 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Any:
 def here(compare: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Children run in this process: importing transformers twice more would take most of it."""
 
-    def ask(job: dict[str, Any], seconds: float, expected: float | None) -> dict[str, Any]:
+    def ask(job: dict[str, Any], seconds: float, expected: float | None) -> list[dict[str, Any]]:
         shown = capsys.readouterr().out  # what was printed before
         compare.measure({**job, "expected": expected})
         lines = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
         print(shown, end="")
         assert "ms" not in lines[0]  # what is checked is known before anything is timed
-        return {**job, **lines[-1]}
+        return [{**job, **lines[-1]}]
 
     monkeypatch.setattr(compare, "ask", ask)
     return compare
@@ -101,5 +101,5 @@ def test_a_child_that_fails_says_why(
     compare: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compare.sys, "executable", "/bin/false")
-    found = compare.ask({"side": "ftlab"}, 10.0, None)
+    (found,) = compare.ask({"side": "ftlab", "budgets": [None]}, 10.0, None)
     assert found["error"] == "exit code 1: no output"

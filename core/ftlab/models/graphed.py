@@ -78,6 +78,9 @@ class Graphs:
     ) -> None:
         self.compute, self.device, self.sites = compute, device, sites
         self.lengths = lengths
+        # Eager passes leave 32 MiB for each thread and stream behind.
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.made: OrderedDict[Any, _Captured] = OrderedDict()
@@ -123,7 +126,8 @@ class Graphs:
         if grad:
             made.slope = torch.zeros_like(made.result)
             made.backward = torch.cuda.CUDAGraph()
-            with self._capturing(made.backward):
+            # In this thread: another one would have a cuBLAS workspace of its own.
+            with torch.autograd.set_multithreading_enabled(False), self._capturing(made.backward):
                 torch.autograd.backward(result, made.slope)
         return made
 

@@ -20,6 +20,12 @@ _GROUPS = {
 }
 
 
+KEPT_GRADIENTS = 1 << 28  # elements; fewer stay from step to step on a GPU
+PRODUCT_WORKSPACE = 32 << 20  # bytes that cuBLAS takes for repeatable products: :4096:8
+_UP_SPLITS, _UP_FEATURES = 32, 512  # of `lora_up`'s tuning tables, the most of any card
+_UP_FEWEST, _UP_PROGRAMS = 8, 1024  # as there
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Columns of one layer's tensors."""
@@ -112,9 +118,20 @@ def backward_scratch(work: Work, shape: Shape) -> int:
     rotated = shape.outputs["qkv"] if work.spec.qk_norm else 0
     attention = 4 * work.spec.num_heads // b  # dO o, row by row, in fp32
     more = stream + sandwich + rotated + attention
-    return forward_scratch(work, shape) + work.tokens * b * more
+    return forward_scratch(work, shape) + work.tokens * b * more + _parts(work, shape)
 
 
-def ends(work: Work) -> int:
-    """Hidden states around the layers: embedded, before and after the final norm, the gradient."""
-    return 4 * work.tokens * work.spec.hidden_size * DTYPE_BYTES[work.compute_dtype]
+def _parts(work: Work, shape: Shape) -> int:
+    """fp32 parts of LoRA's largest gradient and of dy B, where kernels make them."""
+    if not (folds(work) and work.cuda):
+        return 0
+    rank = -(-work.adapter.r // _UNIT) * _UNIT
+    outputs = max(n for group, n in shape.outputs.items() if shape.pads[group])
+    programs = -(-outputs // _UP_FEATURES)
+    splits = min(_UP_SPLITS, max(_UP_FEWEST, -(-_UP_PROGRAMS // programs)))
+    return 4 * rank * (splits * outputs + programs * work.tokens)
+
+
+def ends(work: Work, count: int) -> int:
+    """So many tensors of the size of the hidden states, around the layers."""
+    return count * work.tokens * work.spec.hidden_size * DTYPE_BYTES[work.compute_dtype]

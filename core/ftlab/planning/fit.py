@@ -12,6 +12,7 @@ from ftlab.facts import Gpu
 from ftlab.planning.draft import Draft
 from ftlab.planning.length import longest_length, sequences_per_row
 from ftlab.planning.scheduling import decide_schedule, pinnable, step_memory
+from ftlab.planning.shapes import padded_tokens
 from ftlab.planning.words import size
 
 TOKENS_CAP = {True: 16384, False: 2048}  # micro_batch_size auto, on a GPU and on the CPU
@@ -120,14 +121,14 @@ def _work(
     sequences = sequences_per_row(draft.facts.data)
     whole_step = draft.config.train.batch_size * longest * sequences
     packed = bool(draft.config.data.packing)
-    tokens = micro * sequences * (length if packed else longest)
+    tokens = min(micro * sequences * (length if packed else longest), whole_step)
     return Work(
         spec=draft.spec,
         adapter=draft.config.adapter,
         precision=precision,
         compute_dtype=str(draft.decided("compute_dtype")),
         optimizer=optimizer,
-        tokens=min(tokens, whole_step),
+        tokens=padded_tokens(tokens) if gpu is not None else tokens,
         longest=longest,
         checkpointing=checkpointing,
         cuda=gpu is not None,

@@ -16,7 +16,7 @@ from ftlab import estimate
 from ftlab.estimate import Work
 from ftlab.planning import buffers
 from ftlab.planning.buffers import Shape
-from ftlab.planning.schedule import Choice, LayerSchedule, Schedule
+from ftlab.planning.schedule import Choice, LayerSchedule, Schedule, overlays
 
 _SLOTS = 2  # device buffers of each offloaded item
 _NUISANCE = 0.02  # share of a hidden copy's time that it costs all the same
@@ -99,9 +99,13 @@ class _Model:
         self.again = _again(work, self.shape, speeds)
         self.layer_seconds = _layer_seconds(work, speeds)
         trained = estimate.trained_parameters(work.spec, work.adapter)
-        self.gradients = 4 * trained
         terms = estimate.memory(work)
         self.base = terms["weights"] + terms["adapters"] + terms["optimizer"]
+        self.gradients = terms["gradients"]
+        if work.cuda:
+            self.base += buffers.PRODUCT_WORKSPACE
+            if trained <= buffers.KEPT_GRADIENTS:
+                self.base, self.gradients = self.base + self.gradients, 0
         self.head = terms["logits"]
 
     def bare(self, away: tuple[str, ...]) -> Chosen:
@@ -158,24 +162,29 @@ class _Model:
             small + sum(n for item, n in self.bytes.items() if layer.of(item) == "keep")
             for layer in schedule
         ]
-        shared = 0
-        for item, n in self.bytes.items():
-            used = {layer.of(item) for layer in schedule}
-            shared += n * ("recompute" in used) + _SLOTS * n * ("offload" in used)
+        again = {
+            item: n * any(layer.of(item) == "recompute" for layer in schedule)
+            for item, n in self.bytes.items()
+        }
+        slots = sum(
+            _SLOTS * n * any(layer.of(item) == "offload" for layer in schedule)
+            for item, n in self.bytes.items()
+        )
+        shared = slots + sum(again.values())
+        if overlays(schedule):
+            shared -= min(again["mlp"], again["qkv"] + again["attention"])
         operands = buffers.operand_bytes(work, shape)
-        ends = buffers.ends(work)
-        forward = sum(held) + shared + operands + buffers.forward_scratch(work, shape)
+        # Before and after the final norm; then the gradient alone; for the head all of these, the
+        # rows that it was given and their gradient.
+        before, behind, between = (buffers.ends(work, count) for count in (2, 1, 5))
+        forward = before + sum(held) + shared + operands + buffers.forward_scratch(work, shape)
         backward, rest, gradients = 0, sum(held), 0
         for n in reversed(held):
             gradients += layer_gradients
             backward = max(backward, rest + gradients)
             rest -= n
-        backward += shared + operands + buffers.backward_scratch(work, shape)
-        slots = sum(
-            _SLOTS * n * any(layer.of(item) == "offload" for layer in schedule)
-            for item, n in self.bytes.items()
-        )
-        return self.base + ends + max(forward, backward, sum(held) + slots + self.head)
+        backward += behind + shared + operands + buffers.backward_scratch(work, shape)
+        return self.base + max(forward, backward, between + sum(held) + slots + self.head)
 
     def seconds(self, schedule: Schedule) -> float:
         """Time beyond that of keeping everything."""

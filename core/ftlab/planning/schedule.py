@@ -66,6 +66,15 @@ def uniform(layers: int, choice: LayerSchedule) -> Schedule:
     return (choice,) * layers
 
 
+def overlays(schedule: Schedule) -> bool:
+    """Whether recomputed q, k, v and attention may lie where recomputed gate and up do.
+
+    The MLP's backward pass is over before attention's begins, and needs nothing of attention where
+    the stream before the MLP is not computed again.
+    """
+    return all(layer.middle != "recompute" for layer in schedule)
+
+
 def to_text(schedule: Sequence[LayerSchedule]) -> str:
     """Runs of equal layers as COUNT*WORD: a letter an item, k, r or o in the order of ITEMS."""
     words = ["".join(layer.of(item)[0] for item in ITEMS) for layer in schedule]

@@ -156,7 +156,6 @@ def _replay(desk: Desk, work: Work) -> None:
     if os.environ.get("FTLAB_CUDA_GRAPHS") == "off":
         reason = "FTLAB_CUDA_GRAPHS is off"
     if reason is None:
-        torch.cuda.empty_cache()  # what was launched one by one gives its memory to the graph
         work.model.replay()
         try:
             rehearse(work.model, work.objective, work.batches, work.gradients)

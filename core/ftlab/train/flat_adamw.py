@@ -17,7 +17,8 @@ from bitsandbytes.optim import AdamW8bit
 from torch import Tensor
 from torch.nn import Parameter
 
-from ftlab.train.flat_gradients import BLOCK, MOST, end_to_end, in_blocks
+from ftlab.planning.buffers import KEPT_GRADIENTS
+from ftlab.train.flat_gradients import BLOCK, end_to_end, in_blocks
 
 _STATES = ("state1", "state2", "absmax1", "absmax2")
 
@@ -122,4 +123,4 @@ class _Flat:
 def _flat(owner: FlatAdamW8bit, group: dict[str, Any]) -> _Flat | None:
     chosen = [p for p in group["params"] if in_blocks(p)]
     total = sum(parameter.numel() for parameter in chosen)
-    return _Flat(owner, group, chosen) if len(chosen) > 1 and total <= MOST else None
+    return _Flat(owner, group, chosen) if len(chosen) > 1 and total <= KEPT_GRADIENTS else None

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer
 
+from ftlab.planning.buffers import KEPT_GRADIENTS
+
 BLOCK = 256  # weights that share a scale in an 8-bit optimizer's state
 LEAST = 4096  # smaller tensors keep 32-bit state there
-MOST = 1 << 28  # elements; more take a gigabyte that only the backward pass needs
 _ALIGN = 64  # elements: every gradient begins at a multiple of 128 bytes or more
 
 
@@ -33,7 +34,7 @@ class FlatGradients:
     def fits(optimizer: Optimizer) -> bool:
         """Whether the gradients are few enough to keep them all the time."""
         sizes = [int(p.numel()) for group in optimizer.param_groups for p in group["params"]]
-        return sum(sizes) <= MOST
+        return sum(sizes) <= KEPT_GRADIENTS
 
     def clear(self) -> None:
         """Set every gradient to zero."""

@@ -13,6 +13,7 @@ from ftlab.planning import memory
 from ftlab.planning.memory import Chosen
 from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, uniform
 from ftlab.planning.scheduling import pinnable
+from ftlab.planning.shapes import padded_tokens
 
 if TYPE_CHECKING:
     from ftlab.models.engine import Decoder
@@ -37,7 +38,7 @@ def smaller(plan: Plan, model: Decoder, tokens: int, longest: int) -> Chosen | N
     work = Work(
         spec=model.spec, adapter=config.adapter, precision=config.model.precision,
         compute_dtype=str(plan.decided("compute_dtype")), optimizer=config.optim.name,
-        tokens=tokens, longest=longest, checkpointing=True, cuda=True,
+        tokens=padded_tokens(tokens), longest=longest, checkpointing=True, cuda=True,
         host=pinnable(plan.facts.machine),
     )  # fmt: skip
     layer = RECOMPUTE_ALL if config.memory.checkpointing == "on" else KEEP_ALL

@@ -72,7 +72,7 @@ def _enter(run: Run, layer: Layer, stream: Tensor, update: Tensor | None) -> Ten
     """The stream of the layer, with q's, k's and v's normed input in its scratch."""
     x = normed(run, layer, layer.qkv)
     if update is None:
-        run.storage.adopt(layer.index, "input", stream)
+        stream = run.storage.adopt(layer.index, "input", stream)
         norm(run, layer.attention_norm, stream, x, layer.index, "rstd1")
         return stream
     h = run.storage.destination(layer.index, "input", run.tokens, layer.sizes.hidden)

@@ -38,10 +38,6 @@ class Offload:
         if self.device.type == "cuda":
             self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
-    def begin(self) -> None:
-        """Forget the device slots of an earlier pass; host memory stays."""
-        self.slots.clear()
-
     def slot(self, layer: int, item: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """Where the forward pass computes an item that will leave the device."""
         key = (item, layer % _SLOTS)
@@ -93,12 +89,16 @@ class Offload:
             self.slots[item, layer % _SLOTS].used = _now()
 
     def join(self) -> None:
-        """Order what follows behind every copy where a graph is captured, which ends here."""
-        if self.stream is None or not torch.cuda.is_current_stream_capturing():
-            return
-        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        """Order what follows behind every copy."""
+        if self.stream is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
         for slot in self.slots.values():
-            slot.copied = slot.used = None  # events of one graph mean nothing to the next
+            slot.copied = slot.used = None  # of a captured graph, which the next cannot wait for
+
+    def end(self) -> None:
+        """The pass is over: device memory goes back, host memory stays."""
+        self.join()
+        self.slots.clear()
 
     def nbytes(self) -> int:
         """Pinned host bytes."""

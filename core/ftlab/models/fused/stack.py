@@ -25,7 +25,7 @@ from ftlab.models.fused.workspace import Workspace
 from ftlab.models.layers import Norm
 from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.spec import DecoderSpec
-from ftlab.planning.schedule import ITEMS, Schedule, items_of
+from ftlab.planning.schedule import ITEMS, Schedule, items_of, overlays
 from ftlab_kernels.attention import operators
 
 
@@ -57,6 +57,21 @@ class Stack:
         hidden: Tensor = _Function.apply(call, x, *self.parameters)  # type: ignore[no-untyped-call]
         return hidden
 
+    def _again_columns(self, call: _Call) -> int:
+        """Of what is not kept, where gate and up lie over q, k, v and attention."""
+
+        def some(item: str) -> bool:
+            return not call.keeps or any(layer.of(item) == "recompute" for layer in call.schedule)
+
+        found = 0
+        for layer in self.layers:
+            sizes = layer.sizes
+            attention = some("qkv") * (sizes.query + 2 * sizes.key)
+            attention += some("attention") * (sizes.query + layer.o.pad)
+            mlp = some("mlp") * (layer.gate_up.outputs + layer.gate_up.pad)
+            found = max(found, attention, mlp)
+        return found
+
     def run(self, call: _Call, tokens: int, device: torch.device) -> Run:
         """What the layers of one pass share."""
         spec, scratch = self.spec, Workspace(device, self.dtype)
@@ -65,6 +80,8 @@ class Stack:
                 g.operand_size for layer in self.layers for g in layer.groups if g.arena == arena
             ]
             scratch.reserve(arena, max(sizes))
+        if overlays(call.schedule):
+            scratch.reserve("again", tokens * self._again_columns(call))
         scratch.reserve("product", tokens * max(layer.product_columns for layer in self.layers))
         windows = {layer.window for layer in self.layers}
         pairs = {
@@ -155,7 +172,6 @@ class _Call:
         owner = self.owner
         if self.keeps and any("offload" in map(layer.of, ITEMS) for layer in self.schedule):
             self.offload = owner.idle.pop() if owner.idle else Offload(x.device)
-            self.offload.begin()
         run = owner.run(self, len(x), x.device)
         stream, update = x, None
         for layer in owner.layers:
@@ -171,8 +187,8 @@ class _Call:
             self.storage, self.last, self.rstd = run.storage, last, rstd
             # Scratch is of no use until the backward pass makes its own.
             self.storage.scratch = Workspace(x.device, owner.dtype)
-        if self.offload is not None:
-            self.offload.join()
+        if self.offload is not None and capturing(x):
+            self.offload.join()  # every copy belongs to the graph that ends here
         return hidden
 
     def backward(
@@ -186,12 +202,13 @@ class _Call:
         storage.scratch = run.shared.scratch
         run.storage, self.storage, self.last = storage, None, None
         stream = self._final(run, last, grad)
+        del last  # as large as the hidden states, and of no more use
         for layer in reversed(owner.layers):
             storage.fetch(layer.index - 1)
             layer_backward(run, layer, stream, to_input=to_input or layer.index > 0)
             storage.release(layer.index)
         if self.offload is not None:
-            self.offload.join()
+            self.offload.end()
             owner.idle.append(self.offload)
         hidden = owner.spec.hidden_size
         d_x = stream[:, :hidden].contiguous() if to_input else None
@@ -210,6 +227,11 @@ class _Call:
         if final.trains:
             run.shared.gradients.add(final.weight, d_weight)
         return stream
+
+
+def capturing(x: Tensor) -> bool:
+    """Whether what is launched now becomes part of a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 class _Function(torch.autograd.Function):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftlab.models.fused.offload import Offload
 from ftlab.models.fused.workspace import Workspace
-from ftlab.planning.schedule import Schedule
+from ftlab.planning.schedule import Schedule, overlays
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Storage:
         self.keeps = keeps
         self.small = [Small() for _ in schedule]
         self._kept: dict[tuple[int, str], Tensor] = {}
+        self._overlays = overlays(schedule)
+        self._behind = 0  # elements before attention in the joint arena
         self._moved = [
             [item for item in items if keeps and layer.of(item) == "offload"] for layer in schedule
         ]
@@ -46,6 +48,8 @@ class Storage:
         """Where the forward pass writes an item [rows, columns]."""
         choice = self.schedule[layer].of(item)
         if not self.keeps or choice == "recompute":
+            if self._overlays and item in ("qkv", "attention", "mlp"):
+                return self._overlaid(item, rows, columns)
             name = item if item != "input" else f"input{layer % 2}"
             return self.scratch.get(name, rows, columns)
         if choice == "offload":
@@ -55,10 +59,20 @@ class Storage:
         self._kept[layer, item] = made
         return made
 
-    def adopt(self, layer: int, item: str, tensor: Tensor) -> None:
-        """Keep a tensor that exists already (the embedding's output)."""
+    def _overlaid(self, item: str, rows: int, columns: int) -> Tensor:
+        """q, k, v and behind them attention; gate and up over both: see `overlays`."""
+        if item == "qkv":
+            self._behind = rows * columns
+        first = self._behind if item == "attention" else 0
+        return self.scratch.arena("again", rows, columns, first)
+
+    def adopt(self, layer: int, item: str, tensor: Tensor) -> Tensor:
+        """Take a tensor that exists already (the embedding's output); it, or a copy that leaves."""
+        if self.keeps and self.schedule[layer].of(item) == "offload":
+            return self.destination(layer, item, *tensor.shape).copy_(tensor)
         if self.keeps:
             self._kept[layer, item] = tensor
+        return tensor
 
     def send(self, layer: int, item: str) -> None:
         """The item is computed: let it leave where the schedule says so."""

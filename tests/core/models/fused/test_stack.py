@@ -212,7 +212,7 @@ def test_offloaded_memory_is_used_again() -> None:
         step(decoder)
     (idle,) = decoder._stack(True).idle
     total = sum(LENGTHS)
-    assert idle.nbytes() == 4 * total * (32 + 2 * (96 + 64))  # the first input stays
+    assert idle.nbytes() == 4 * total * 2 * (32 + 96 + 64)
 
 
 def test_a_second_backward_pass_is_refused() -> None:
