@@ -85,11 +85,25 @@ def operand_bytes(work: Work, shape: Shape) -> int:
     """The two matrices into which weights and adapters are expanded."""
     if not folds(work) or work.precision == work.compute_dtype:
         return _expanded(work)
-    sizes = {
-        g: (shape.outputs[g] + shape.pads[g]) * (shape.inputs[g] + shape.pads[g]) for g in _GROUPS
-    }
+    sizes = _operands(shape)
     pair = max(sizes["qkv"], sizes["gate_up"]) + max(sizes["o"], sizes["down"])
     return pair * DTYPE_BYTES[work.compute_dtype]
+
+
+def margin_bytes(work: Work, shape: Shape) -> int:
+    """What adapters add to 16-bit weights, which lie in matrices with room for them."""
+    if not folds(work) or work.precision != work.compute_dtype:
+        return 0
+    bare = sum(shape.outputs[g] * shape.inputs[g] for g in _GROUPS)
+    each = sum(_operands(shape).values()) - bare
+    return work.spec.num_layers * each * DTYPE_BYTES[work.compute_dtype]
+
+
+def _operands(shape: Shape) -> dict[str, int]:
+    """Elements of each group's matrix with its adapters."""
+    return {
+        g: (shape.outputs[g] + shape.pads[g]) * (shape.inputs[g] + shape.pads[g]) for g in _GROUPS
+    }
 
 
 def _expanded(work: Work) -> int:

@@ -103,7 +103,7 @@ class _Model:
         self.base = terms["weights"] + terms["adapters"] + terms["optimizer"]
         self.gradients = terms["gradients"]
         if work.cuda:
-            self.base += buffers.PRODUCT_WORKSPACE
+            self.base += buffers.PRODUCT_WORKSPACE + buffers.margin_bytes(work, self.shape)
             if trained <= buffers.KEPT_GRADIENTS:
                 self.base, self.gradients = self.base + self.gradients, 0
         self.head = terms["logits"]

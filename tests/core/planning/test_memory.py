@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from ftlab import estimate
 from ftlab.estimate import GIB, Work
 from ftlab.models.families import spec_from_config
+from ftlab.planning.buffers import KEPT_GRADIENTS
 from ftlab.planning.memory import Speeds, fastest, least, predicted
 from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, uniform
 from ftlab.schema import AdapterSection
@@ -41,6 +43,30 @@ def test_every_budget_is_met_and_more_memory_never_costs_time() -> None:
         seconds.append(chosen.seconds)
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[-1] == 0
+
+
+MEASURED = {  # GiB at the peak of a step of `bench/compare.py` on an H100, 2026-11-24
+    "nf4": {6.8: 6.770, 8: 7.982, 10: 9.986, 12: 11.960, 16: 15.978, 20: 17.931},
+    "bf16": {80: 27.642},
+}
+
+
+@pytest.mark.parametrize("precision", MEASURED)
+def test_predictions_are_what_was_measured(precision: str) -> None:
+    for budget, peak in MEASURED[precision].items():
+        chosen = fastest(work(precision=precision), int(budget * GIB))
+        assert chosen is not None
+        assert chosen.peak == pytest.approx(peak * GIB, rel=0.01), (precision, budget)
+
+
+def test_few_gradients_stay_and_many_are_made_anew() -> None:
+    """A CPU makes gradients layer by layer; on a GPU they are there from the first step on."""
+    large = work(adapter=AdapterSection(kind="none"), precision="bf16", optimizer="adamw")
+    assert estimate.trained_parameters(large.spec, large.adapter) > KEPT_GRADIENTS
+    kept = work(adapter=AdapterSection(r=16))
+    elsewhere = work(adapter=AdapterSection(r=16), cuda=False)
+    schedule = uniform(32, KEEP_ALL)
+    assert predicted(kept, schedule) > predicted(elsewhere, schedule)
 
 
 def test_what_does_not_fit_is_none() -> None:

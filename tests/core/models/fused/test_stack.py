@@ -194,8 +194,11 @@ def test_every_schedule_gives_the_same_bits(
         quantised(decoder)
     offloaded = LayerSchedule(*["offload"] * len(ITEMS))
     mixed = from_text("1*kkkkkkk 1*orrorkr 1*orokrok 1*okkkkkk")
+    overlaid = from_text("1*orrkork 1*okrkork 1*krkrkrk 1*kkkkkkk")
     first = None
-    for schedule in [(KEEP_ALL,) * 4, (RECOMPUTE_ALL,) * 4, (offloaded,) * 4, mixed]:
+    for schedule in [
+        (KEEP_ALL,) * 4, (RECOMPUTE_ALL,) * 4, (offloaded,) * 4, mixed, overlaid,
+    ]:  # fmt: skip
         decoder.schedule = schedule
         hidden, grads = step(decoder)
         first = first or (hidden, grads)
