@@ -32,6 +32,18 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a run was on a device of this machine."""
+
+    device: str  # name of the card, or of the processor
+    precision: str
+    compute_dtype: str
+    parameters: int  # of the model
+    tokens: int  # of a micro-batch, at most
+    rate: float  # operations a second, as `planning.timing` counts them
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The computer and the installed software."""
 
@@ -48,6 +60,7 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str = ""  # why torch sees no GPU although one seems to be there
     versions: dict[str, str] = field(default_factory=dict)  # package -> version
+    speeds: tuple[Speed, ...] = ()  # of earlier runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from ftlab.facts import Speed
+from ftlab.planning.measured import matching
 from ftlab.planning.types import Plan
 from ftlab.planning.words import duration, number, size
 from ftlab.planning.words import rows as rows_of
@@ -272,5 +274,17 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.seconds:
         low, high = plan.seconds
         more = ", evaluations included" if train.eval_every else ""
+        count = len(_earlier(plan))
+        more += f", by {count} earlier run{'s' * (count > 1)} here" if count else ""
         yield "time", f"about {duration(low)} to {duration(high)} on {plan.decided('device')}{more}"
     yield "disk", f"at most {size(plan.disk_bytes)}"
+
+
+def _earlier(plan: Plan) -> list[Speed]:
+    """Speeds of runs on this device that the time is taken from."""
+    machine, device = plan.facts.machine, str(plan.decided("device"))
+    names = {f"cuda:{gpu.index}": gpu.name for gpu in machine.gpus} | {"cpu": machine.cpu}
+    dtype = str(plan.decided("compute_dtype"))
+    precision = str(plan.config.model.precision)
+    size_of = plan.facts.model.parameters
+    return matching(machine.speeds, names.get(device, device), precision, dtype, size_of)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ftlab.estimate import Work, linear_parameters, targets
-from ftlab.facts import Gpu, Machine
+from ftlab.facts import Gpu, Machine, Speed
+from ftlab.planning.measured import matching
 
 # Tensor-core peak of one multiprocessor in TFLOP/s (16-bit, dense), then of its fp32 units.
 # Vendors' peak of a typical card divided by its multiprocessors: V100, T4, A100, RTX 3090,
@@ -25,7 +26,10 @@ PEAK_BY_CAPABILITY: dict[tuple[int, int], tuple[float, float]] = {
     (12, 0): (1.23, 0.61),
 }
 GPU_SHARE = (0.10, 0.60)  # of the peak, worst and best; 0.54 measured (8B, NF4, on an H100)
-GPU_LAYER_SECONDS = (0.002, 0.008)  # host time a layer needs for one micro-batch, both passes
+# Time of a layer for one micro-batch however small, both passes: as a graph (0.6 ms measured), or
+# launched one by one by a slow host.
+GPU_LAYER_SECONDS = (0.0005, 0.008)
+MEASURED_SPREAD = (0.8, 1.1)  # of the speeds of earlier runs, slowest and fastest
 CPU_GFLOPS = (12.0, 70.0)  # a thread's fp32 speed inside the engine, worst and best; 62 seen
 CPU_BF16_FACTOR = (0.5, 3.0)  # with native bf16 units, against fp32
 CPU_LAYER_SECONDS = (0.0003, 0.003)
@@ -67,14 +71,29 @@ def operations(work: Work, amount: Amount) -> float:
 
 
 def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tuple[float, float]:
-    """Shortest and longest time of training and evaluation, in seconds."""
+    """Shortest and longest time of training and evaluation, in seconds.
+
+    From what earlier runs reached on the device, where there are any, else from the vendor's peak.
+    """
     total = operations(work, amount)
+    rates = [speed.rate for speed in known(work, machine, gpu)]
+    if rates:
+        return total / (max(rates) * MEASURED_SPREAD[1]), total / (min(rates) * MEASURED_SPREAD[0])
     slow, fast = _speeds(work, machine, gpu)
     quick, long = GPU_LAYER_SECONDS if gpu is not None else CPU_LAYER_SECONDS
     evaluations = amount.evaluated_tokens // max(1, work.tokens)
     passes = amount.micro_batches + evaluations // 3 + amount.generated_tokens // 3
     host = passes * work.spec.num_layers
     return max(total / fast, host * quick), total / slow + host * long
+
+
+def known(work: Work, machine: Machine, gpu: int | None) -> list[Speed]:
+    """Speeds of earlier runs that tell something about this one."""
+    device = machine.cpu
+    if gpu is not None:
+        device = next(card.name for card in machine.gpus if card.index == gpu)
+    parameters = work.spec.parameters()
+    return matching(machine.speeds, device, work.precision, work.compute_dtype, parameters)
 
 
 def _speeds(work: Work, machine: Machine, gpu: int | None) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ftlab import versions
 from ftlab.facts import Gpu, Machine
+from ftlab.planning import measured
 from ftlab.probing import remember
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
@@ -49,6 +50,7 @@ def machine_facts(runs_dir: str | os.PathLike[str], *, cache: bool = True) -> Ma
         gpus=gpus,
         gpu_problem=problem,
         versions=_versions(),
+        speeds=measured.read(),
     )
 
 

@@ -7,13 +7,10 @@ that, and only then is a checkpoint restored: so a resumed run computes what the
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
-
-from ftlab import manifest
+from ftlab import estimate, manifest
 from ftlab.control import Inbox
 from ftlab.data.batches import BatchIndex
 from ftlab.data.chat import resolve
@@ -26,8 +23,7 @@ from ftlab.models.dtypes import as_dtype
 from ftlab.models.engine import Decoder
 from ftlab.models.load import Loaded, load_model
 from ftlab.plan import Plan
-from ftlab.planning.schedule import from_text, to_text
-from ftlab.planning.words import size
+from ftlab.planning.schedule import from_text
 from ftlab.run import Run
 from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
@@ -35,24 +31,18 @@ from ftlab.train.flat_gradients import FlatGradients
 from ftlab.train.hooks import Evaluator, Recorder, Requests, Saver
 from ftlab.train.indexes import evaluation_batches, training_batches
 from ftlab.train.loop import Hook, NonFinite, fit
-from ftlab.train.memory import (
-    OutOfMemory,
-    clear_memory_errors,
-    largest_micro_batch,
-    peak_bytes,
-    rehearse,
-)
+from ftlab.train.memory import OutOfMemory, clear_memory_errors, peak_bytes
 from ftlab.train.numerics import LossScaler, make_deterministic
 from ftlab.train.objectives import Objective
 from ftlab.train.objectives.dpo import Dpo, Reference, adapter_off
 from ftlab.train.objectives.reference import precomputed
 from ftlab.train.objectives.sft import Sft
 from ftlab.train.optimizers import optimizer
-from ftlab.train.replan import smaller
+from ftlab.train.pace import Pace
+from ftlab.train.rehearsal import kept_gradients, settle
 from ftlab.train.schedules import schedule
 from ftlab.train.signals import StopSignal
 from ftlab.train.state import TrainState
-from ftlab_kernels import dispatch
 
 ASKED_SAMPLES = 3  # answers to a `sample` request where none are made at evaluations
 HASH_EVERY = 50  # steps between state hashes in the ledger, at least
@@ -112,75 +102,21 @@ def _train(desk: Desk, resume: bool) -> None:
     if found is not None:
         work.state.restore(found)
         start = found.step
-    _rehearse(desk, work)
+    settle(desk.plan, work.model, work.objective, work.batches, work.gradients, desk.warn)
     manifest.begin(run)
     with Ledger.open(run.ledger_path, start) as ledger, EventWriter(run.samples_path) as samples:
         if ledger.last_step != start:
             desk.warn(f"the ledger lost the records after step {ledger.last_step} in a crash")
-        _fit(desk.plan, work, _hooks(desk, work, ledger, samples), start)
+        pace = _pace(desk.plan, work)
+        try:
+            _fit(desk.plan, work, [pace, *_hooks(desk, work, ledger, samples)], start)
+        finally:
+            pace.remember()
     desk.say("exporting")
     precision = "fp32" if work.state.is_adapter else desk.plan.config.model.precision
     export_trained(
         work.loaded.model, work.loaded.tokenizer, run.export_dir, dtype=as_dtype(precision)
     )
-
-
-def _rehearse(desk: Desk, work: Work) -> None:
-    """Find out before the first step whether it fits; plan the memory once more if it does not."""
-    fault = _attempt(work)
-    if fault is None:
-        _replay(desk, work)
-        return
-    step, micro = largest_micro_batch(work.batches)
-    batch = work.batches.step(step).micro[micro]
-    longest = int((batch.cu_seqlens[1:] - batch.cu_seqlens[:-1]).max())
-    chosen = smaller(desk.plan, work.model, len(batch.input_ids), longest)
-    if chosen is None:
-        raise torch.cuda.OutOfMemoryError(fault)
-    work.model.schedule = chosen.schedule
-    desk.warn(
-        f"the largest micro-batch ran out of memory ({fault}); the memory schedule is now "
-        f"{to_text(chosen.schedule)}, which gives the same bits with a predicted peak of "
-        f"{size(chosen.peak)}"
-    )
-    rehearse(work.model, work.objective, work.batches, work.gradients)
-    _replay(desk, work)
-
-
-def _replay(desk: Desk, work: Work) -> None:
-    """Capture the largest micro-batch as a CUDA graph; others follow when they occur.
-
-    Where that cannot be, steps are launched one by one, which gives the same bits.
-    """
-    reason = work.model.uncapturable()
-    if os.environ.get("FTLAB_CUDA_GRAPHS") == "off":
-        reason = "FTLAB_CUDA_GRAPHS is off"
-    if reason is None:
-        work.model.replay()
-        try:
-            rehearse(work.model, work.objective, work.batches, work.gradients)
-        except RuntimeError as error:
-            work.model.graphs = None
-            torch.cuda.empty_cache()
-            reason = (str(error).splitlines() or ["no reason given"])[0]
-            desk.warn(f"no CUDA graph could be captured ({reason}); steps take longer")
-    dispatch.record("cuda_graphs", "reference" if reason else "kernel", reason or "supported")
-
-
-def _attempt(work: Work) -> str | None:
-    """Rehearse; what ran out of memory, in one line. The tensors of the attempt are gone then."""
-    try:
-        rehearse(work.model, work.objective, work.batches, work.gradients)
-    except torch.cuda.OutOfMemoryError as error:
-        fault = (str(error).splitlines() or ["no reason given"])[0]
-    else:
-        return None
-    if work.gradients is None:
-        for parameter in work.model.trainable().values():
-            parameter.grad = None
-    if work.model.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return fault
 
 
 @contextlib.contextmanager
@@ -228,17 +164,8 @@ def _prepare(desk: Desk) -> Work:
         _objective(desk, model, batches, "reference"),
         held_out,
         _objective(desk, model, held_out, "reference-eval") if held_out else None,
-        _gradients(model, state),
+        kept_gradients(model, state.optimizer),
     )
-
-
-def _gradients(model: Decoder, state: TrainState) -> FlatGradients | None:
-    """Room for gradients that are kept, where captured graphs may add to them."""
-    if model.device.type != "cuda" or not FlatGradients.fits(state.optimizer):
-        return None
-    made = FlatGradients(state.optimizer)
-    model.keep_gradients(made.views)
-    return made
 
 
 def _load(plan: Plan) -> Loaded:
@@ -346,6 +273,26 @@ def _hooks(desk: Desk, work: Work, ledger: Ledger, samples: EventWriter) -> list
     )
     requests = Requests(Inbox(run), desk.stop, saver, evaluations, desk.events)
     return [recorder, saver, evaluations, requests]
+
+
+def _pace(plan: Plan, work: Work) -> Pace:
+    """What tells later plans how fast this machine is."""
+    config, machine, batches = plan.config, plan.facts.machine, work.batches
+    device = str(plan.decided("device"))
+    name = machine.cpu
+    if device != "cpu":
+        index = int(device.partition(":")[2] or 0)
+        name = next((gpu.name for gpu in machine.gpus if gpu.index == index), device)
+    lengths = batches.store.lengths()
+    micro = estimate.Work(
+        spec=work.model.spec, adapter=config.adapter, precision=str(config.model.precision),
+        compute_dtype=str(plan.decided("compute_dtype")), optimizer=str(config.optim.name),
+        tokens=int(batches.header["max_length"]) * int(config.train.micro_batch_size),
+        longest=int(batches.header["max_length"]),
+        checkpointing=config.memory.checkpointing == "on", cuda=device != "cpu",
+    )  # fmt: skip
+    passes = int(config.method.kind == "dpo" and config.method.reference == "adapter_off")
+    return Pace(name, micro, float(lengths.mean()), passes)
 
 
 def _measure(desk: Desk, work: Work) -> Callable[[], Mapping[str, float]] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftlab.estimate import Work
-from ftlab.facts import Facts
+from ftlab.facts import Facts, Speed
 from ftlab.models.spec import DecoderSpec
 from ftlab.planning import timing
 from ftlab.planning.timing import Amount
@@ -101,3 +101,21 @@ def test_the_range_on_a_cpu(
     four = timing.seconds(work, AMOUNT, make_facts(machine={"threads": 4}).machine, None)
     assert 0 < two[0] < two[1]
     assert four[0] < two[0]
+
+
+def test_earlier_runs_on_the_card_replace_the_vendor_peak(
+    llama: Work, make_facts: Callable[..., Facts]
+) -> None:
+    machine = make_facts(gpus=("h100",)).machine
+    took = 0.25
+    speed = Speed(
+        machine.gpus[0].name, "bf16", "bf16", llama.spec.parameters(), 4096,
+        timing.operations(llama, AMOUNT) / took,
+    )  # fmt: skip
+    wide = timing.seconds(llama, AMOUNT, machine, 0)
+    low, high = timing.seconds(llama, AMOUNT, dataclasses.replace(machine, speeds=(speed,)), 0)
+    assert wide[0] < low < took < high < wide[1]
+    assert high / low < 1.5
+    elsewhere = dataclasses.replace(speed, device="another card")
+    unmoved = dataclasses.replace(machine, speeds=(elsewhere,))
+    assert timing.seconds(llama, AMOUNT, unmoved, 0) == wide

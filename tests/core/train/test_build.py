@@ -18,7 +18,7 @@ from ftlab import events, ledger
 from ftlab.plan import Plan
 from ftlab.planning.types import Decision
 from ftlab.run import Run
-from ftlab.train import build
+from ftlab.train import build, rehearsal
 from ftlab.train.numerics import LossScaler
 
 TrainRun = Callable[..., tuple[Run, int]]
@@ -301,7 +301,7 @@ def _too_large(monkeypatch: pytest.MonkeyPatch, times: int) -> list[Any]:
         if len(seen) <= times:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
-    monkeypatch.setattr(build, "rehearse", rehearse)
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
     return seen
 
 
