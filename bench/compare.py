@@ -157,6 +157,12 @@ def measure(job: dict[str, Any]) -> None:
         import unsloth  # noqa: F401  it must come before transformers
     from sides import SIDES, Task
 
+    if job["side"] == "ftlab" and job["device"] != "cpu":  # as it trains
+        import torch
+
+        from ftlab.train.numerics import make_deterministic
+
+        make_deterministic(torch.get_num_threads())
     task = Task(
         job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
         job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]),
