@@ -77,7 +77,7 @@ def test_what_a_hanging_child_has_started_is_ended_with_it(
         f"child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}])\n"
         f"open({str(note)!r}, 'w').write(str(child.pid))\ntime.sleep(60)"
     )
-    assert "no answer" in _try(tmp_path, code, limit=slowness).title
+    assert "no answer" in _try(tmp_path, code, limit=0.7 * slowness).title
     grandchild, deadline = int(note.read_text()), time.monotonic() + 10
     while _alive(grandchild):
         assert time.monotonic() < deadline, "a process was left behind"
