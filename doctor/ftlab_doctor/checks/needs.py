@@ -14,7 +14,7 @@ from ftlab_doctor.versions import release
 
 TORCH = re.compile(r"lib(c10|torch)\w*\.so")
 EXTENSION = re.compile(
-    r"(xformers|torchvision|torchaudio|flash_attn\w*|causal_conv1d\w*|selective_scan\w*|deepspeed|apex_C)\b"
+    r"(xformers|torchvision|torchaudio|flash_attn\w*|causal_conv1d\w*|selective_scan\w*|deepspeed|apex_C|vllm|torchao)\b"
 )
 
 
@@ -40,7 +40,7 @@ def needs(host: Host) -> Finding:
         lost = [name for name in wanted if not loader.find(host, name, path).path]
         if lost:
             return _unmet(host, path, lost[0])
-    return ok(f"{len(extensions)} looked at")
+    return ok(f"{len(extensions)} extension{'s' if len(extensions) != 1 else ''}")
 
 
 def _unmet(host: Host, path: str, library: str) -> Finding:
