@@ -68,9 +68,7 @@ def test_noise_before_the_answer_does_no_harm(tmp_path: Path) -> None:
     assert (skipped.status, skipped.title) == ("skip", "no GPU")
 
 
-def test_what_a_hanging_child_has_started_is_ended_with_it(
-    tmp_path: Path, slowness: float
-) -> None:
+def test_what_a_hanging_child_has_started_is_ended_with_it(tmp_path: Path, slowness: float) -> None:
     note = tmp_path / "pid"
     code = (
         "import subprocess, sys, time\n"

@@ -7,7 +7,7 @@ import re
 from ftlab_doctor import loader, rules, stack
 from ftlab_doctor.checks.driver import USABLE
 from ftlab_doctor.checks.libraries import CUDA, owner, untraceable
-from ftlab_doctor.finding import Finding, fail, ok, skip
+from ftlab_doctor.finding import Finding, fail, ok, skip, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
@@ -64,7 +64,8 @@ def _unmet(host: Host, path: str, library: str) -> Finding:
         if cuda
         else f"pip install --force-reinstall --no-deps {name}"
     )
-    return fail(title, observed=f"{library} is nowhere", expected=f"a {name} made for this torch", evidence=[(path, f"NEEDED {library}")],
+    say = warn if name in ("vllm", "torchao", "deepspeed") else fail
+    return say(title, observed=f"{library} is nowhere", expected=f"a {name} made for this torch", evidence=[(path, f"NEEDED {library}")],
                 blocks=("flash",) if name.startswith("flash") else ("xformers",) if name == "xformers" else ("train",),
                 fix=f"pip uninstall -y {name}  # nothing of ours needs it" if optional else again)  # fmt: skip
 

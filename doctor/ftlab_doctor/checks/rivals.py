@@ -6,6 +6,7 @@ from ftlab_doctor.finding import Finding, fail, ok, skip, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.markers import normal, parse
 from ftlab_doctor.registry import check
+from ftlab_doctor.versions import satisfies
 
 # Packages that own the same files: (names, the folder or file they share, does it break training).
 SHARED = (
@@ -19,16 +20,24 @@ SHARED = (
     ("bitsandbytes bitsandbytes-rocm bitsandbytes-windows", "bitsandbytes", True),
     ("pynvml nvidia-ml-py nvidia-ml-py3", "pynvml.py", False),
 )
+ALONE = {"pynvml": ">=12"}  # releases that no longer own the file
 
 
 def rivals(host: Host) -> list[tuple[list[str], str, bool]]:
     """Installed packages that overwrite each other: names in the order of SHARED."""
     found = []
     for names, what, grave in SHARED:
-        there = [n for n in names.split() if (p := host.package(n)) and not p.get("inactive")]
+        there = [n for n in names.split() if _owns(host, n)]
         if len(there) > 1:
             found.append((there, what, grave))
     return found
+
+
+def _owns(host: Host, name: str) -> bool:
+    package = host.package(name)
+    if not package or package.get("inactive"):
+        return False
+    return not (name in ALONE and satisfies(str(package["version"]), ALONE[name]))
 
 
 @check("env.rivals", "Do no two packages own the same files?")

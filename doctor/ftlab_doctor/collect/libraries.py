@@ -38,6 +38,7 @@ def collect(facts: dict[str, Any]) -> None:
         "/run/opengl-driver/lib",
         "/usr/lib/nvidia",
         "/usr/lib64/nvidia",
+        "/usr/lib64-nvidia",
         "/usr/lib/x86_64-linux-gnu/nvidia/current",
     ]
     for folder in [
