@@ -282,13 +282,14 @@ def no_cgroups(host: Host) -> Finding:
     said = docker(host)
     if not said or not stack.expected(host) or not _without_groups(host):
         return skip("does not arise") if not said or not stack.expected(host) else ok("false")
-    if host.wsl or any("rootless" in str(s) for s in said.get("security") or []):
-        return ok("rootless, which wants it so" if not host.wsl else "WSL")
+    if any("rootless" in str(s) for s in said.get("security") or []):
+        return ok("rootless, which wants it so")
     return fail(
-        "The NVIDIA toolkit is set up for rootless engines, and this Docker runs as root: NVML says Unknown Error in every container",
+        "The NVIDIA toolkit is set up for rootless engines, and this Docker runs as root: no container may open a card",
         observed="no-cgroups = true", expected="false", blocks=("docker",), evidence=[("/etc/nvidia-container-runtime/config.toml", "no-cgroups = true")],
         fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place && sudo systemctl restart docker", "root", "host"),
-        url="NVIDIA/nvidia-container-toolkit 381, 85",
+        why="NVML says Unknown Error there, in WSL: GPU access blocked by the operating system",
+        url="NVIDIA/nvidia-container-toolkit 381, 85; microsoft/WSL 9938",
     )  # fmt: skip
 
 

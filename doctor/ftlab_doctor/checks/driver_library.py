@@ -24,6 +24,7 @@ CAUSES = {
     101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
     304: ("the operating system refused a call (a device node or a limit)", "sudo nvidia-modprobe -c 0 -u"),
     500: ("libcuda lacks a function: it is not of this driver", "sudo reboot"),
+    800: ("the driver refuses this process: its control group, or its user, may not use the card", "create the container anew"),
     802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
     803: ("driver and libcuda do not fit together", "sudo reboot"),
     804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
@@ -146,6 +147,13 @@ def nvml(host: Host) -> Finding:
             why="`systemctl daemon-reload` on the host took the devices out of the control group",
             fix=[Fix("create the container anew", "none", "host"),
                  Fix("sudo nvidia-ctk system create-dev-char-symlinks --create-all  # so that it stays", "root", "host")],
+        )  # fmt: skip
+    if rc in (4, 17):
+        return fail(
+            f"The driver refuses this process: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
+            why="the device nodes belong to another group, or no-cgroups is set for a Docker with root",
+            fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place && sudo systemctl restart docker", "root", "host")
+            if host.in_container or host.wsl else Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"),
         )  # fmt: skip
     return fail(f"NVML does not start: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
                 fix=[Fix("sudo reboot", "reboot", "host"), reinstall(host)])  # fmt: skip
