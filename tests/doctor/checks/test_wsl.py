@@ -14,8 +14,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ('wsl2-rtx3060', {'files': {'/dev/dxg': False, '/.dockerenv': True}}, 'wsl.adapter', 'fail', 'container was started'),
     ('wsl2-rtx3060', {'files': {'/usr/lib/wsl/lib/libcuda.so.1': False}}, 'wsl.adapter', 'fail', 'no NVIDIA driver for WSL'),
     ('wsl2-rtx3060', {'system': {'memory': {'MemTotal': 4294967296, 'SwapTotal': 0}}}, 'wsl.memory', 'warn', '4 GiB'),
-    ('wsl2-rtx3060', {'files': {'/mnt/c/Users/x/.wslconfig': '[wsl2]\nmemory=8GB\n'}, 'listings': {'/mnt/c/Users/x/.wslconfig': ['utf-8']}}, 'wsl.config', 'ok', ''),
-    ('wsl2-rtx3060', {'files': {'/mnt/c/Users/x/.wslconfig': 'memory=8GB\n'}, 'listings': {'/mnt/c/Users/x/.wslconfig': ['utf-8']}}, 'wsl.config', 'warn', 'no section'),
+    ('wsl2-rtx3060', {'files': {'/mnt/c/Users/<user1>/.wslconfig': '[wsl2]\nmemory=8GB\n'}, 'listings': {'/mnt/c/Users/<user1>/.wslconfig': ['utf-8']}}, 'wsl.config', 'ok', ''),
+    ('wsl2-rtx3060', {'files': {'/mnt/c/Users/<user1>/.wslconfig': 'memory=8GB\n'}, 'listings': {'/mnt/c/Users/<user1>/.wslconfig': ['utf-8']}}, 'wsl.config', 'warn', 'no section'),
 ]  # fmt: skip
 
 
