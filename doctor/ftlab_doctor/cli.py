@@ -159,6 +159,8 @@ def _facts(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot to judge, redacted unless that was refused: so live and --host cannot differ."""
     if args.config and not os.path.isfile(args.config):
         raise Usage(f"--for {args.config}: there is no such file")
+    if args.lock and not os.path.isfile(args.lock):
+        raise Usage(f"--lock {args.lock}: there is no such file")
     if args.host:
         if args.deep or args.in_container:
             raise Usage("--host judges a file: --deep and --in-container need the machine itself")
@@ -252,7 +254,7 @@ def _tell(args: argparse.Namespace, host: Host, findings: list[Finding]) -> int:
                 stack.summary(host),
                 max(width, 50),
                 colour=colour,
-                verbose=args.verbose,
+                verbose=args.verbose or bool(args.check),  # what was asked by name is answered
                 here=here,
                 answer=verdict(host, findings),
             )

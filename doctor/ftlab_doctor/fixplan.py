@@ -8,7 +8,7 @@ from ftlab_doctor.finding import Finding, Fix
 from ftlab_doctor.render import ranked
 
 COMMAND = re.compile(
-    r"(sudo|pip|python|python3|conda|apt|apt-get|export|unset|make|mv|rm|chmod|printf|echo|docker|nvidia-smi|hf|ulimit|cd|find|mkdir|wsl|ftrun|ftdoctor|LOCK=\S+|FTLAB_\w+=\S+)\b"
+    r"(sudo|pip|uv pip|\S*/python[\d.]*|python|python3|conda|apt|apt-get|export|unset|make|mv|rm|chmod|printf|echo|docker|nvidia-smi|hf|ulimit|cd|find|mkdir|wsl|ftrun|ftdoctor|LOCK=\S+|FTLAB_\w+=\S+)\b"
 )
 PLACE = {
     "host": "on the host",
@@ -34,22 +34,25 @@ def script(findings: list[Finding], here: str = "host") -> str:
     if not bad:
         lines.append("# Nothing needs mending.")
     for number, finding in enumerate(bad, 1):
-        lines += ["", f"# {number}. {finding.status}: {finding.title}  ({finding.id})"]
+        title = " ".join(finding.title.split())  # a name with a line break is no line of a script
+        lines += ["", f"# {number}. {finding.status}: {title}  ({finding.id})"]
         for choice, fix in enumerate(finding.fix):
             lines.append(
                 f"#    {PLACE.get(fix.where, fix.where)}, {NEED.get(fix.needs, fix.needs)}"
                 + ("; instead of, or after, the one above" if choice else "")
             )
-            lines.append(fix.cmd if choice == 0 and _runs(fix, here) else f"#$ {fix.cmd}")
+            command = " ".join(fix.cmd.splitlines())
+            lines.append(command if choice == 0 and _runs(fix, here) else f"#$ {command}")
     return "\n".join(lines) + "\n"
 
 
 def _runs(fix: Fix, here: str) -> bool:
     gap = re.search(
-        r"\.\.\.|<[\w-]+\d*>|/path/|[A-Z]{4,}:[A-Z]|\bHOST\b|\bFOLDER\b|\bUSER:", fix.cmd
+        r"\.\.\.|<[A-Za-z][^<>=]*>|/path/|[A-Z]{4,}:[A-Z]|\bHOST\b|\bFOLDER\b|\bUSER:", fix.cmd
     )
     return (
         fix.where == here
+        and fix.cmd.isprintable()
         and fix.needs in ("none", "root")
         and bool(COMMAND.match(fix.cmd))
         and not gap

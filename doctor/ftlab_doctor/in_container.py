@@ -77,6 +77,9 @@ def collect(image: str, gpus: bool, seconds: float = 120.0) -> dict[str, Any]:
             + _advice(engine, image, words)
         )
     try:
-        return snapshot.read(json.dumps(json.loads(answer["out"])))
+        facts = snapshot.read(json.dumps(json.loads(answer["out"])))
     except ValueError as error:
         raise NoContainer(f"the container's answer is no snapshot: {error}") from error
+    if (facts.get("env") or {}).get("PYTHONPATH") == "/ftdoctor":
+        del facts["env"]["PYTHONPATH"]  # ours, to be found there; the image has none
+    return facts

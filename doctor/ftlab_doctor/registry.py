@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ftlab_doctor import installer
 from ftlab_doctor.finding import Finding
 from ftlab_doctor.host import Host
 
 PARTS = (
-    "platform", "wsl", "driver", "driver_library", "gpu", "libraries", "needs", "torch_build", "extensions", "python_env",
+    "platform", "quotas", "wsl", "driver", "driver_card", "driver_library", "gpu", "several", "libraries", "needs", "torch_build", "extensions", "rivals", "python_env",
     "conflicts", "variables", "toolchain", "caches", "containers", "storage", "network", "configured",
     "deep",
 )  # fmt: skip
@@ -121,4 +122,9 @@ def _ask(item: Check, host: Host) -> list[Finding]:
         ]
     took = (time.perf_counter() - start) * 1000
     named = [answer.named(item.id, took / max(len(answers), 1), here) for answer in answers]
-    return [f._replace(title=f.title or item.asks) for f in named]
+    return [
+        f._replace(
+            title=f.title or item.asks, fix=tuple(installer.adapt(host, fix) for fix in f.fix)
+        )
+        for f in named
+    ]

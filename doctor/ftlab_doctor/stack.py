@@ -42,10 +42,13 @@ def nvswitches(host: Host) -> bool:
 
 def gpus(host: Host) -> list[Gpu]:
     """The cards that the driver can see; from NVML, else from the CUDA driver."""
-    found = host.section("nvml").get("gpus") or host.section("cuda").get("devices") or []
+    devices = host.section("cuda").get("devices") or []
+    found = host.section("nvml").get("gpus") or devices
+    # NVML does not count memory that a card shares with the processor; CUDA does.
+    total = devices[0].get("total") if len(devices) == len(found) == 1 else 0
     return [
         Gpu(g.get("index", i), g.get("name") or "NVIDIA GPU", tuple(g["cc"]) if g.get("cc") else None,
-            g.get("total") or 0, g)
+            g.get("total") or total or 0, g)
         for i, g in enumerate(found) if g.get("rc", 0) == 0
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,73 @@ def test_without_a_gpu_the_switch_is_named() -> None:
 
 def test_another_command_is_run_as_it_is() -> None:
     assert run("echo", "train").stdout == "train\n"
+
+
+@pytest.fixture
+def imitated(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The entry point with a card, an ftrun that only tells, and a doctor of one finding."""
+    (tmp_path / "nvidiactl").touch()
+    script = tmp_path / "entrypoint"
+    text = ENTRYPOINT.read_text("utf-8")
+    script.write_text(text.replace("/dev/nvidiactl", f"{tmp_path}/nvidiactl"))
+
+    def start(*words: str, code: int = 0, check: str = "", **more: str) -> Any:
+        said = json.dumps({"findings": [{"id": check, "status": "fail"}] if check else []})
+        doctor = (
+            f"if [ \"$1\" = --json ]; then echo '{said}'; else echo 'the doctor on {check}'; fi\n"
+            f"exit {code}"
+        )
+        for name, body in (("ftdoctor", doctor), ("ftrun", 'echo "ftrun $*"')):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+            (tmp_path / name).chmod(0o755)
+        (tmp_path / "python").unlink(missing_ok=True)
+        (tmp_path / "python").symlink_to(sys.executable)
+        return subprocess.run(
+            ["sh", str(script), *words], capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **more},
+        )  # fmt: skip
+
+    return start
+
+
+def test_what_the_doctor_finds_fatal_stops_a_run(imitated: Callable[..., Any]) -> None:
+    """Driver and capability are the doctor's to judge; the way around its word is named."""
+    for check in ("driver.cuda", "torch.arch"):
+        done = imitated("train", "x.yaml", code=3, check=check)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert f"the doctor on {check}" in done.stderr
+        assert "FTLAB_UNCHECKED=1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"code": 0}, {"code": 4, "check": ""}, {"code": 3, "check": "container.shm"}, {"code": 1},
+        {"code": 3, "check": "driver.cuda", "FTLAB_CPU": "1"},
+        {"code": 3, "check": "driver.cuda", "FTLAB_UNCHECKED": "1"},
+    ],
+)  # fmt: skip
+def test_what_does_not_stop_a_run(imitated: Callable[..., Any], case: dict[str, Any]) -> None:
+    done = imitated("train", "x.yaml", **case)
+    assert (done.returncode, done.stdout) == (0, "ftrun train x.yaml\n")
+
+
+def test_commands_that_only_look_are_not_judged(imitated: Callable[..., Any]) -> None:
+    for words in (["runs"], ["--help"], ["compare", "a", "b"]):
+        done = imitated(*words, code=3, check="driver.cuda")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"ftrun {' '.join(words)}\n", "")
+    assert imitated(code=3, check="driver.cuda").stdout == "ftrun \n"  # no terminal, no argument
+
+
+@pytest.mark.parametrize(
+    ("case", "healthy"),
+    [({"code": 0}, True), ({"code": 4}, True), ({"code": 3}, False), ({"code": 1}, False),
+     ({"code": 3, "FTLAB_CPU": "1"}, True)],
+)  # fmt: skip
+def test_health_is_the_doctor_s_fast_part(
+    imitated: Callable[..., Any], case: dict[str, Any], healthy: bool
+) -> None:
+    assert imitated("--healthcheck", **case).returncode == (0 if healthy else 1)
 
 
 def test_scripts_parse() -> None:

@@ -8,6 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ftlab_doctor import registry
+from ftlab_doctor.finding import Finding
+from ftlab_doctor.host import Host
+
 HERE = Path(__file__).parent
 
 
@@ -91,3 +95,9 @@ def _normal(name: str) -> str:
 def corpus() -> list[dict[str, Any]]:
     """The rows: name, base, break, expect (id, status), fix."""
     return [json.loads(p.read_text("utf-8")) for p in sorted((HERE / "corpus").glob("*.json"))]
+
+
+def asked(name: str, patch: dict[str, Any], check: str) -> Finding:
+    """What one check says of a changed host; its causes run, and may silence it."""
+    findings = registry.run(Host(change(host(name), patch)), [check])
+    return next(f for f in findings if f.id == check)

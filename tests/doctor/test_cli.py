@@ -47,12 +47,26 @@ def test_exit_codes(name: str, change: dict[str, object], code: int, tmp_path: P
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--nonsense"], ["--check", "gpu.presen"], ["--host", "/nowhere"], ["--for", "/nowhere"]],
+    [
+        ["--nonsense"],
+        ["--check", "gpu.presen"],
+        ["--host", "/nowhere"],
+        ["--for", "/nowhere"],
+        ["--lock", "/nowhere"],
+    ],
 )
 def test_usage_is_2(arguments: list[str]) -> None:
     done = _doctor(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+def test_a_check_that_is_asked_for_is_answered(tmp_path: Path) -> None:
+    """Also where all is well, or where the question does not arise."""
+    file = _file(tmp_path, "ubuntu-t4")
+    done = _doctor("--host", file, "--check", "driver.cuda", "wsl.version")
+    assert "✓ driver.cuda" in done.stdout
+    assert "not WSL" in done.stdout
 
 
 def test_a_snapshot_says_the_same_as_the_machine() -> None:

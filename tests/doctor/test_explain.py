@@ -21,6 +21,21 @@ LOGS = {
     "RuntimeError: Found no NVIDIA driver on your system.": "driver.loaded",
     "ImportError: cannot import name 'PreTrainedConfig' from 'transformers'": "conflict.metadata",
     "OSError: [Errno 28] No space left on device: '/home/x'": "disk.models",
+    "ImportError: Found an incompatible version of torchao. Found version 0.10.0, but only versions above 0.16.0 are supported": "conflict.torchao-peft",
+    "NotImplementedError: Loading a dataset cached in a LocalFileSystem is not supported.": "conflict.datasets-fsspec",
+    "ValueError: Your currently installed version of Keras is Keras 3, but this is not yet supported in Transformers.": "conflict.keras3-transformers",
+    "ImportError: cannot import name 'EncoderDecoderCache' from 'transformers' (/x/__init__.py)": "conflict.peft-transformers-cache",
+    "ImportError: cannot import name 'HybridCache' from 'transformers' (/x/__init__.py)": "conflict.peft-transformers-hybrid",
+    "TypeError: Trainer.__init__() got an unexpected keyword argument 'tokenizer'": "conflict.trl-transformers5",
+    "ModuleNotFoundError: No module named 'pkg_resources'": "conflict.tensorboard-setuptools",
+    "deepspeed.ops.op_builder.builder.MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)": "build.deepspeed",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/usr/local/cuda/bin/nvcc'": "build.deepspeed",
+    "ImportError: libtorch_cuda.so: undefined symbol: ncclCommRegister": "lib.foreign",
+    "safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge": "config.model",
+    "Exception: data did not match any variant of untagged enum ModelWrapper at line 1 column 2": "conflict.metadata",
+    "RuntimeError: can't start new thread": "platform.processes",
+    "error: -- unsupported GNU version! gcc versions later than 12 are not supported!": "build.gcc",
+    "NVRM: installed in this system is not supported by the NVIDIA 550.120 driver release.": "driver.branch",
 }  # fmt: skip
 
 

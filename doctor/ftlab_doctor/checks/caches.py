@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ftlab_doctor.finding import Finding, Fix, fail, ok, unknown, warn
-from ftlab_doctor.host import Host
+from ftlab_doctor.host import Host, Mount
 from ftlab_doctor.registry import check
 
 VARIABLE = {
@@ -14,21 +15,30 @@ VARIABLE = {
     "datasets": "HF_DATASETS_CACHE", "extensions": "TORCH_EXTENSIONS_DIR",
 }  # fmt: skip
 COMPILED = ("triton", "inductor", "tmp")
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "lustre",
-    "cifs",
-    "smb3",
-    "9p",
-    "beegfs",
-    "gpfs",
-    "ceph",
-    "fuse.sshfs",
-    "afs",
-    "drvfs",
-    "fuse.gcsfuse",
+NETWORK = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "drvfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "vboxsf", "wekafs",
+))  # fmt: skip
+# Filesystems in user space that are none of a network; every other one is taken for one.
+LOCAL_FUSE = re.compile(
+    r"fuse(blk|ctl|\.(snapfuse|squashfuse\w*|fuse-overlayfs|overlayfs|lxcfs|portal|gvfsd-fuse|ntfs\S*|encfs|gocryptfs|bindfs))\Z"
 )
+STORES = re.compile(r"s3fs|mountpoint-s3|goofys|geesefs|gcsfuse|blobfuse|rclone|ossfs|cosfs")
+
+
+def remote(mount: Mount) -> str:
+    """How a network's filesystem is called; "" for a local one."""
+    kind = mount.kind
+    if kind in NETWORK or kind.startswith("nfs"):
+        return kind
+    if kind.startswith("fuse") and not LOCAL_FUSE.match(kind):
+        return kind if kind != "fuse" else f"fuse ({mount.device.partition('#')[0]})"
+    return ""
+
+
+def store(mount: Mount) -> str:
+    """The same of an object store that is mounted as a folder."""
+    match = STORES.search(f"{mount.kind} {mount.device}") if mount.kind.startswith("fuse") else None
+    return match[0] if match else ""
 
 
 def _places(host: Host, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -115,9 +125,10 @@ def local(host: Host) -> Finding:
         return unknown("the mounts are not known")
     for name, place in _places(host, ("triton", "inductor")):
         mount = host.mount_of(place.get("nearest", ""))
-        if mount and (mount.kind in NETWORK or mount.kind.startswith("nfs")):
+        kind = remote(mount) if mount else ""
+        if mount and kind:
             user = "$USER"
-            return warn(f"The {name} cache lies on {mount.kind}: compiling is slow, and several processes disturb each other", observed=f"{mount.point} ({mount.kind})",
+            return warn(f"The {name} cache lies on {kind}: compiling is slow, and several processes disturb each other", observed=f"{mount.point} ({kind})",
                         expected="a local disk", evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], blocks=("speed",),
                         fix=f"export {VARIABLE[name]}=/tmp/{name}-{user}")  # fmt: skip
     for name in ("runs", "cwd", "hf"):
@@ -127,6 +138,22 @@ def local(host: Host) -> Finding:
                         observed=f"{mount.point} ({mount.kind})", expected="a folder below the home folder of Linux", blocks=("speed",),
                         evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], fix="mkdir -p ~/ftlab && cd ~/ftlab  # work there")  # fmt: skip
     return ok("all on local disks")
+
+
+@check("cache.store", "Do runs and models lie on a real filesystem?", ("cache.writable",))
+def stored(host: Host) -> Finding:
+    """An object store has no rename and no lock: checkpoints and downloads rely on both."""
+    if not host.mounts:
+        return unknown("the mounts are not known")
+    for name, place in _places(host, ("runs", "hf", "datasets")):
+        mount = host.mount_of(place.get("nearest", ""))
+        kind = store(mount) if mount else ""
+        if mount and kind:
+            variable = {"runs": "FTLAB_RUNS", "hf": "HF_HOME"}.get(name, "HF_DATASETS_CACHE")
+            return warn(f"{place['path']} lies in an object store ({kind}): files cannot be renamed or locked there", observed=f"{mount.point} ({mount.kind})",
+                        expected="a disk", evidence=[("/proc/mounts", f"{mount.point} {mount.kind}")], blocks=("train",) if name == "runs" else ("download",),
+                        why="a checkpoint is written beside its place and renamed into it", fix=f"export {variable}=/path/on/a/disk  # and copy what is finished")  # fmt: skip
+    return ok("none is an object store")
 
 
 @check("cache.owner", "Do the caches belong to this user?", ("cache.home",))

@@ -102,7 +102,7 @@ def attention(host: Host) -> Finding:
 @check(
     "config.plan",
     "Does `ftrun plan` accept it here?",
-    ("config.readable", *USABLE, "torch.installed", "config.precision"),
+    ("config.readable", "config.model", *USABLE, "torch.installed", "config.precision"),
 )
 def plan(host: Host) -> Finding:
     """Its own words, if not."""
@@ -168,6 +168,34 @@ def _name(host: Host) -> str:
     return str(
         next((asked[n] for n in ("name", "base_model", "model_name_or_path") if n in asked), "")
     )
+
+
+@check("config.model", "Are the files of the local model whole?", ("config.readable",))
+def model(host: Host) -> Finding:
+    """A clone without Git LFS holds pointers; a download that was cut off lacks shards or their ends."""
+    found = host.section("config").get("model")
+    if not found:
+        return skip("no --for CONFIG" if not host.has("config") else "the model is no folder here")
+    path, files = found.get("path", ""), found.get("files") or {}
+    facts: dict[str, Any] = {"expected": "every file of the model", "blocks": ("train",)}
+    if pointers := found.get("pointers"):
+        return fail(
+            f"{pointers[0]} in {path} is a pointer of Git LFS, not the file", observed=", ".join(pointers[:3]), evidence=[(f"{path}/{pointers[0]}", f"{files.get(pointers[0], 0)} bytes")],
+            why="the model was cloned without Git LFS", fix=[f"cd {path} && git lfs install && git lfs pull", "hf download <the model's id> --local-dir " + path], **facts,
+        )  # fmt: skip
+    if missing := found.get("missing"):
+        return fail(
+            f"{len(missing)} of the files that the index of {path} names are missing: {missing[0]}", observed=", ".join(missing[:3]),
+            evidence=[(f"{path}/*.index.json", missing[0])], why="a download that was cut off", fix="hf download <the model's id> --local-dir " + path, **facts,
+        )  # fmt: skip
+    if short := found.get("short"):
+        return fail(
+            f"{short[0]} in {path} ends before its header says", observed=f"{files.get(short[0], 0)} bytes", evidence=[(f"{path}/{short[0]}", f"{files.get(short[0], 0)} bytes")],
+            why="a download that was cut off, or a full disk", fix="hf download <the model's id> --local-dir " + path, **facts,
+        )  # fmt: skip
+    if "config.json" not in files:
+        return warn(f"{path} holds no config.json", observed=", ".join(list(files)[:4]) or "no file of a model", **facts)  # fmt: skip
+    return ok(f"{len(files)} files, {sum(files.values()) / 1e9:.1f} GB")
 
 
 @check("config.memory", "Does the run fit into the card?", ("config.plan",))

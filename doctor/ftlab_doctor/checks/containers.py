@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ftlab_doctor import loader, stack
+from ftlab_doctor import loader, stack, starting
 from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
@@ -99,13 +99,14 @@ def shm(host: Host) -> Finding:
         )
     if total >= GIB:
         return ok(f"{total / GIB:.0f} GiB")
-    return warn(f"/dev/shm has only {total >> 20} MB: data loader workers die with a bus error", observed=f"{total >> 20} MB", expected=">= 1 GiB",
-                evidence=[("/dev/shm", f"{total} bytes")], blocks=("workers", "multi-gpu"),
-                fix=Fix("docker run --shm-size=8g ...  # or --ipc=host", "none", "host") if host.in_container else
-                Fix("sudo mount -o remount,size=8G /dev/shm", "root")) if not host.in_container or total > 256 << 20 else fail(
+    small = total <= 256 << 20
+    say = fail if host.in_container and small else warn
+    return say(
         f"/dev/shm has only {total >> 20} MB: data loader workers die with a bus error", observed=f"{total >> 20} MB", expected=">= 1 GiB",
-        evidence=[("/dev/shm", f"{total} bytes")], blocks=("workers", "multi-gpu"), why="64 MB is Docker's default",
-        fix=Fix("docker run --shm-size=8g ...  # or --ipc=host", "none", "host"))  # fmt: skip
+        evidence=[("/dev/shm", f"{total} bytes")], blocks=("workers", "multi-gpu"),
+        why="64 MB is what containers get unless they ask" if host.in_container and small else "",
+        fix=starting.more(host, "shm") or Fix("sudo mount -o remount,size=8G /dev/shm", "root", "host"),
+    )  # fmt: skip
 
 
 @check("container.volumes", "Can the mounted folders be written?", ("cache.home",))
@@ -263,14 +264,54 @@ def rootless(host: Host) -> Finding:
         or not any("rootless" in str(s) for s in said.get("security") or [])
     ):
         return skip("not rootless")
-    config = host.text("/etc/nvidia-container-runtime/config.toml") or ""
-    if re.search(r"^\s*no-cgroups\s*=\s*true", config, re.MULTILINE) or any(
-        "nvidia" in n for n in host.listing("/etc/cdi") or []
-    ):
+    if _without_groups(host) or any("nvidia" in n for n in host.listing("/etc/cdi") or []):
         return ok("no-cgroups = true")
     return fail("Rootless Docker cannot pass the GPU: the toolkit still wants control groups", observed="no-cgroups = false", expected="true", blocks=("docker",),
                 evidence=[("/etc/nvidia-container-runtime/config.toml", "no-cgroups")],
                 fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place", "root", "host"))  # fmt: skip
+
+
+def _without_groups(host: Host) -> bool:
+    config = host.text("/etc/nvidia-container-runtime/config.toml") or ""
+    return bool(re.search(r"^\s*no-cgroups\s*=\s*true", config, re.MULTILINE))
+
+
+@check("docker.no-cgroups", "May containers of a Docker with root open the cards?", ("docker.daemon", "docker.toolkit"))  # fmt: skip
+def no_cgroups(host: Host) -> Finding:
+    """no-cgroups = true is for rootless engines: with root, nobody gives the container the device."""
+    said = docker(host)
+    if not said or not stack.expected(host) or not _without_groups(host):
+        return skip("does not arise") if not said or not stack.expected(host) else ok("false")
+    if any("rootless" in str(s) for s in said.get("security") or []):
+        return ok("rootless, which wants it so")
+    return fail(
+        "The NVIDIA toolkit is set up for rootless engines, and this Docker runs as root: no container may open a card",
+        observed="no-cgroups = true", expected="false", blocks=("docker",), evidence=[("/etc/nvidia-container-runtime/config.toml", "no-cgroups = true")],
+        fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place && sudo systemctl restart docker", "root", "host"),
+        why="NVML says Unknown Error there, in WSL: GPU access blocked by the operating system",
+        url="NVIDIA/nvidia-container-toolkit 381, 85; microsoft/WSL 9938",
+    )  # fmt: skip
+
+
+@check("podman.cdi", "Can podman, where there is no Docker, pass a GPU?", ("driver.loaded",))
+def podman(host: Host) -> Finding:
+    """By a CDI file, which is all that podman knows."""
+    if host.in_container or not host.which("podman") or host.command("docker info"):
+        return skip("no podman, or a Docker is asked")
+    if not stack.expected(host):
+        return skip("no NVIDIA GPU")
+    if (stale := _stale(host)) is not None:
+        return stale
+    if any("nvidia" in n for f in ("/etc/cdi", "/var/run/cdi") for n in host.listing(f) or []):
+        return ok("CDI")
+    tool = host.which("nvidia-ctk")
+    return warn(
+        "podman cannot pass the GPU: there is no CDI file", observed="/etc/cdi is empty", expected="/etc/cdi/nvidia.yaml", blocks=("docker",),
+        evidence=[("/etc/cdi", str(host.listing("/etc/cdi"))), ("nvidia-ctk", str(tool or "not found"))],
+        fix=[*([] if tool else [Fix("sudo dnf install -y nvidia-container-toolkit" if "fedora" in str(host.system.get("os")) else
+                                    "sudo apt install -y nvidia-container-toolkit", "root", "host")]),
+             Fix("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "root", "host")],
+    )  # fmt: skip
 
 
 @check(

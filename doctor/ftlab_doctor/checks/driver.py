@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ftlab_doctor import loader, rules, stack
+from ftlab_doctor import loader, stack
 from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
-from ftlab_doctor.versions import release
 
 WSL = ("wsl.version", "wsl.adapter", "wsl.loader", "wsl.linux-driver")
 LOADED = (
@@ -114,78 +113,6 @@ def secure_boot(host: Host) -> Finding:
 
 
 @check(
-    "driver.branch", "Does this driver still support the card?", ("wsl.version", "driver.nouveau")
-)
-def branch(host: Host) -> Finding:
-    """Branches drop old families."""
-    version = stack.driver(host) or _installed(host)
-    if not version or not stack.families(host):
-        return skip("no driver or no card to compare")
-    for rule in rules.tables()["driver_drops"]:
-        dropped = [name for name, cc in stack.families(host) if cc < tuple(rule["below"])]
-        if release(version) >= release(rule["from"]) and dropped:
-            return fail(
-                f"Driver {version} no longer supports {dropped[0]} cards",
-                observed=version,
-                expected=f"the {rule['last']} branch",
-                evidence=[("driver", version)],
-                url=rule["source"],
-                fix=Fix(
-                    f"sudo apt install nvidia-driver-{rule['last']} && sudo apt-mark hold "
-                    f"nvidia-driver-{rule['last']} && sudo reboot",
-                    "reboot",
-                    "host",
-                ),
-            )
-    return ok(version)
-
-
-@check(
-    "driver.open-module",
-    "Has the card the kind of module it needs?",
-    ("wsl.version", "driver.nouveau"),
-)
-def open_module(host: Host) -> Finding:
-    """Blackwell works with the open kernel modules only."""
-    words = host.text("/proc/driver/nvidia/version")
-    newest = max((cc for _, cc in stack.families(host)), default=(0, 0))
-    rule = rules.tables()["open_module_needed"][0]
-    oldest, least = (
-        min((cc for _, cc in stack.families(host)), default=(99, 0)),
-        tuple(rules.tables()["open_module_needed"][1]["cc"]),
-    )
-    if words and "Open Kernel Module" in words and oldest < least:
-        return fail(
-            f"NVIDIA's open kernel module is loaded, and it does not serve a card older than Turing (sm_{oldest[0]}{oldest[1]})",
-            observed=words.splitlines()[0][:80], expected="the closed module", evidence=[("/proc/driver/nvidia/version", words[:80])],
-            fix=Fix(f"sudo apt install nvidia-driver-{release(stack.driver(host))[:1][0]} && sudo reboot", "reboot", "host"),
-        )  # fmt: skip
-    if not words or newest < tuple(rule["cc"]):
-        return (
-            ok("it serves this card")
-            if words and stack.families(host)
-            else skip("only Blackwell and later ask for it")
-        )
-    if "Open Kernel Module" in words:
-        return ok("open kernel module")
-    log = host.command("dmesg")
-    lines = [
-        line
-        for line in (log.out if log else "").splitlines()
-        if "RmInitAdapter" in line or "open" in line
-    ]
-    return fail(
-        "This card needs NVIDIA's open kernel module; the closed one is loaded", observed=words.splitlines()[0][:80],
-        expected="NVIDIA UNIX Open Kernel Module", evidence=[("/proc/driver/nvidia/version", words[:80]),
-                                                              *[("dmesg", line) for line in lines[-1:]]],
-        fix=[Fix(f"sudo apt install nvidia-driver-{release(stack.driver(host))[:1][0]}-open && sudo reboot",
-                 "reboot", "host"),
-             Fix("enable Above 4G Decoding and Resizable BAR in the firmware", "reboot", "host")],
-        url=rule["source"],
-    )  # fmt: skip
-
-
-@check(
     "driver.loaded",
     "Is the driver loaded?",
     (*WSL, "driver.secure-boot", "driver.nouveau", "driver.branch"),
@@ -208,6 +135,9 @@ def loaded(host: Host) -> Finding:
             expected="nvidia",
             fix=Fix(f"remove the card's id from {holder}'s options and reboot", "reboot", "host"),
         )
+    barred = (host.text("modprobe nvidia") or "").splitlines()
+    if barred:
+        return _barred(host, barred[0])
     built = host.command("modinfo version")
     there = built is not None and built.rc == 0
     dkms = host.command("dkms")
@@ -243,6 +173,20 @@ def loaded(host: Host) -> Finding:
         evidence=[("/proc/driver/nvidia/version", "missing"), *([("dkms status", dkms.out.strip()[:120])] if dkms else [])],
         why="" if there else "a kernel update without headers leaves the driver behind",
         fix=[Fix("sudo modprobe nvidia", "root", "host")] if there else [reinstall(host)],
+    )  # fmt: skip
+
+
+def _barred(host: Host, line: str) -> Finding:
+    """A line of modprobe's settings, or of the kernel's command line, that keeps the module out."""
+    where = line.partition(": ")[0]
+    laptop = "prime" in line or host.which("prime-select")
+    away = f"sudo rm {where} && sudo update-initramfs -u && sudo reboot"
+    return fail(
+        "The NVIDIA module is switched off on this machine", observed=line, expected="nothing that keeps `nvidia` out",
+        evidence=[(where, line.partition(": ")[2])],
+        why="the laptop was set to its other graphics card" if laptop else "a setting forbids the module",
+        fix=Fix("sudo prime-select nvidia && sudo reboot" if laptop else away if where.startswith("/etc") else
+                f"take it out of {where} and reboot", "reboot", "host"),
     )  # fmt: skip
 
 
@@ -328,8 +272,3 @@ def nodes(host: Host) -> Finding:
     return fail(f"This user may not open {name}", observed=f"{error}, mode {devices[name].get('mode')}",
                 evidence=[(f"open {name}", error)], expected="readable and writable",
                 fix=Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"))  # fmt: skip
-
-
-def _installed(host: Host) -> str:
-    answer = host.command("modinfo version")
-    return answer.out.strip() if answer and answer.rc == 0 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftlab_doctor import loader, rules, stack
 from ftlab_doctor.checks.driver import LOADED, WORKS, reinstall
-from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown, warn
+from ftlab_doctor.finding import Finding, Fix, fail, ok, skip, unknown
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
@@ -24,6 +24,7 @@ CAUSES = {
     101: ("CUDA_VISIBLE_DEVICES names no device", "unset CUDA_VISIBLE_DEVICES"),
     304: ("the operating system refused a call (a device node or a limit)", "sudo nvidia-modprobe -c 0 -u"),
     500: ("libcuda lacks a function: it is not of this driver", "sudo reboot"),
+    800: ("the driver refuses this process: its control group, or its user, may not use the card", "create the container anew"),
     802: ("the fabric manager is not ready", "sudo systemctl start nvidia-fabricmanager"),
     803: ("driver and libcuda do not fit together", "sudo reboot"),
     804: ("forward compatibility is not possible on this card", "unset LD_LIBRARY_PATH"),
@@ -55,14 +56,27 @@ def library(host: Host) -> Finding:
                 fix=reinstall(host),
             )
         if facts.get("missing"):
+            lies = _elsewhere(host, name)
             return fail(
-                f"The loader cannot find {name}", observed=facts["missing"], evidence=[(f"dlopen {name}", facts["missing"])],
-                why="the driver's user-space part is not installed or not in the loader's cache",
-                fix=[Fix("sudo ldconfig", "root"), reinstall(host)],
+                f"The loader cannot find {name}" + (f", which lies in {lies}" if lies else ""),
+                observed=facts["missing"], evidence=[(f"dlopen {name}", facts["missing"]), *([(lies, name)] if lies else [])],
+                why=f"{lies} is on no path of the loader" if lies else
+                "the driver's user-space part is not installed or not in the loader's cache",
+                fix=Fix(f"export LD_LIBRARY_PATH={lies}:$LD_LIBRARY_PATH") if lies else
+                [Fix("sudo ldconfig", "root"), reinstall(host)],
             )  # fmt: skip
     if not host.has("cuda"):
         return unknown("nobody tried to load it")
     return ok(str(host.section("cuda").get("path", "")))
+
+
+def _elsewhere(host: Host, name: str) -> str:
+    """A folder that holds the library and that the loader does not look into; no stub counts."""
+    known = {*loader.search_path(host), *loader.DEFAULT}
+    folders = host.section("libraries").get("dirs") or {}
+    return next(
+        (f for f in folders if name in folders[f] and f not in known and "stubs" not in f and "compat" not in f), ""
+    )  # fmt: skip
 
 
 @check(
@@ -133,6 +147,13 @@ def nvml(host: Host) -> Finding:
             why="`systemctl daemon-reload` on the host took the devices out of the control group",
             fix=[Fix("create the container anew", "none", "host"),
                  Fix("sudo nvidia-ctk system create-dev-char-symlinks --create-all  # so that it stays", "root", "host")],
+        )  # fmt: skip
+    if rc in (4, 17):
+        return fail(
+            f"The driver refuses this process: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
+            why="the device nodes belong to another group, or no-cgroups is set for a Docker with root",
+            fix=Fix("sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place && sudo systemctl restart docker", "root", "host")
+            if host.in_container or host.wsl else Fix("sudo usermod -aG video,render $USER  # then log in again", "root", "host"),
         )  # fmt: skip
     return fail(f"NVML does not start: {said}", observed=said, evidence=[("nvmlInit", f"{rc}: {said}")],
                 fix=[Fix("sudo reboot", "reboot", "host"), reinstall(host)])  # fmt: skip
@@ -213,29 +234,3 @@ def floor(host: Host) -> Finding:
         evidence=[("torch/version.py", f"cuda = {wanted}"), ("cuDriverGetVersion", str(host.section("cuda").get("version")))],
         fix=fixes,
     )  # fmt: skip
-
-
-@check("driver.note", "Was the driver seen to complain?", WORKS)
-def note(host: Host) -> Finding:
-    """The RmInitAdapter message means that the card itself did not start."""
-    log = host.command("dmesg")
-    lines = [
-        line
-        for line in (log.out if log and log.rc == 0 else "").splitlines()
-        if "RmInitAdapter failed" in line
-    ]
-    if not lines:
-        return (
-            ok("no card failed to start")
-            if log and log.rc == 0
-            else unknown("the kernel's log cannot be read without root")
-        )
-    if stack.gpus(host):
-        return warn(
-            "A card failed to start once",
-            evidence=[("dmesg", lines[-1])],
-            fix=Fix("sudo reboot", "reboot", "host"),
-        )
-    return fail("The driver could not start the card (RmInitAdapter failed)", evidence=[("dmesg", lines[-1])],
-                why="firmware settings, power, or a driver that does not know the card",
-                fix=[Fix("enable Above 4G Decoding and Resizable BAR in the firmware", "reboot", "host"), reinstall(host)])  # fmt: skip

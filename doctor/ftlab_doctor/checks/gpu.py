@@ -31,7 +31,7 @@ def each(host: Host) -> tuple[list[stack.Gpu], Finding | None]:
 @check(
     "gpu.lost",
     "Does every card on the bus answer?",
-    (*WORKS, "driver.library", "driver.nvml", "gpu.xid"),
+    (*WORKS, "driver.library", "driver.nvml", "driver.note", "gpu.xid"),
 )
 def lost(host: Host) -> Finding:
     """Fewer cards than the bus shows, or one whose handle cannot be had."""
@@ -308,50 +308,6 @@ def link(host: Host) -> Finding:
                 fix=Fix("reseat the card, or use another slot", "reboot", "host"),
             )
     return ok("full width") if stack.cards(host) else skip("no card on the bus to look at")
-
-
-@check("gpu.mixed", "Are the cards of one kind?", ASKED)
-def mixed(host: Host) -> Finding:
-    """A wheel or a precision that suits one may not suit the other."""
-    found, reason = each(host)
-    if reason or len(found) < 2:
-        return reason or skip("one card")
-    kinds = {g.cc for g in found}
-    if len(kinds) == 1 or len((host.env("CUDA_VISIBLE_DEVICES") or "x,x").split(",")) == 1:
-        return ok(f"{len(found)} x {found[0].sm}")
-    best = max(found, key=lambda g: (g.cc or (0, 0), g.total))
-    order = host.env("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    return warn(
-        f"The cards differ ({', '.join(f'{g.name} {g.sm}' for g in found)}): CUDA numbers them fastest first, nvidia-smi by bus",
-        why="the number that you choose may be another card",
-        blocks=("multi-gpu",),
-        fix=[
-            *([] if order else ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
-            f"export CUDA_VISIBLE_DEVICES={best.index}",
-        ],
-    )
-
-
-@check("gpu.p2p", "Can the cards talk to each other?", ASKED)
-def p2p(host: Host) -> Finding:
-    """RTX 40 cards have no P2P, and old drivers claim that they have."""
-    found, reason = each(host)
-    if reason or len(found) < 2:
-        return reason or skip("one card")
-    for rule in rules.tables()["p2p"]:
-        old = release(stack.driver(host)) < release(rule["driver"])
-        if old and sum(bool(re.search(rule["names"], g.name)) for g in found) >= 2:
-            if host.env("NCCL_P2P_DISABLE") == "1" and host.env("NCCL_IB_DISABLE") == "1":
-                return ok("NCCL_P2P_DISABLE=1")
-            return fail(
-                "Two RTX 40 cards with this driver hang or fail in NCCL: they have no peer-to-peer",
-                observed=f"driver {stack.driver(host)}",
-                expected=f">= {rule['driver']}, or P2P off",
-                blocks=("multi-gpu",),
-                fix=["export NCCL_P2P_DISABLE=1 NCCL_IB_DISABLE=1"],
-                url=rule["source"],
-            )
-    return ok(f"{len(found)} cards")
 
 
 @check("gpu.precision", "Which number formats does the card compute in?", (*ASKED, "torch.arch"))

@@ -154,13 +154,13 @@ def symbols(host: Host) -> list[Finding] | Finding:
             if name.startswith("flash_attn")
             else name.split("/")[0].split(".")[0].replace("_", "-")
         )
-        optional = package in ("xformers", "torchaudio")
+        optional = package in ("xformers", "torchaudio", "vllm", "torchao")
         version = stack.torch_version(host)
         say = warn if optional else fail
         found.append(say(
             f"{package} was compiled for another torch than {version}", observed=f"undefined symbol: {lost[0]}",
             expected=f"{package} built for torch {version}", evidence=[(path, f"undefined symbol: {lost[0]}")],
-            blocks=("flash",) if package == "flash-attn" else ("xformers",) if optional else ("train",),
+            blocks=("flash",) if package == "flash-attn" else (package,) if optional else ("train",),
             fix=_rebuild(package, version),
         ))  # fmt: skip
     if found:

@@ -7,14 +7,14 @@ import re
 from ftlab_doctor import loader, rules, stack
 from ftlab_doctor.checks.driver import USABLE
 from ftlab_doctor.checks.libraries import CUDA, owner, untraceable
-from ftlab_doctor.finding import Finding, fail, ok, skip
+from ftlab_doctor.finding import Finding, fail, ok, skip, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
 from ftlab_doctor.versions import release
 
 TORCH = re.compile(r"lib(c10|torch)\w*\.so")
 EXTENSION = re.compile(
-    r"(xformers|torchvision|torchaudio|flash_attn\w*|causal_conv1d\w*|selective_scan\w*|deepspeed|apex_C)\b"
+    r"(xformers|torchvision|torchaudio|flash_attn\w*|causal_conv1d\w*|selective_scan\w*|deepspeed|apex_C|vllm|torchao)\b"
 )
 
 
@@ -40,7 +40,7 @@ def needs(host: Host) -> Finding:
         lost = [name for name in wanted if not loader.find(host, name, path).path]
         if lost:
             return _unmet(host, path, lost[0])
-    return ok(f"{len(extensions)} looked at")
+    return ok(f"{len(extensions)} extension{'s' if len(extensions) != 1 else ''}")
 
 
 def _unmet(host: Host, path: str, library: str) -> Finding:
@@ -64,7 +64,8 @@ def _unmet(host: Host, path: str, library: str) -> Finding:
         if cuda
         else f"pip install --force-reinstall --no-deps {name}"
     )
-    return fail(title, observed=f"{library} is nowhere", expected=f"a {name} made for this torch", evidence=[(path, f"NEEDED {library}")],
+    say = warn if name in ("vllm", "torchao", "deepspeed") else fail
+    return say(title, observed=f"{library} is nowhere", expected=f"a {name} made for this torch", evidence=[(path, f"NEEDED {library}")],
                 blocks=("flash",) if name.startswith("flash") else ("xformers",) if name == "xformers" else ("train",),
                 fix=f"pip uninstall -y {name}  # nothing of ours needs it" if optional else again)  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+from ftlab_doctor import starting
 from ftlab_doctor.finding import Evidence, Finding, Fix, fail, ok, skip, unknown, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.registry import check
@@ -48,12 +49,15 @@ def cpu(host: Host) -> Finding:
     if not lacking:
         return ok(facts.get("model", ""))
     virtual = "hypervisor" in facts["flags"]
+    emulated = re.search(r"VirtualApple|QEMU TCG", facts.get("model", ""))
     return fail(
         f"The processor has no {lacking[0].upper()}: compiled wheels may die with SIGILL",
         observed=facts.get("model", ""), expected="a processor with AVX2",
         evidence=[("/proc/cpuinfo", "flags: " + " ".join(facts["flags"]))],
-        why="the virtual machine hides the instructions" if virtual else "the processor is older than 2013",
-        fix=Fix("set the virtual machine's CPU type to `host`", "host") if virtual else (),
+        why="this x86 processor is emulated: an image of another architecture was started" if emulated else
+        "the virtual machine hides the instructions" if virtual else "the processor is older than 2013",
+        fix=Fix("docker run --platform linux/arm64 ...  # or a machine with an x86 processor", "none", "host") if emulated else
+        Fix("set the virtual machine's CPU type to `host`", "host") if virtual else (),
     )  # fmt: skip
 
 
@@ -148,7 +152,8 @@ def memory(host: Host) -> Finding:
         return unknown("the size of memory is not known")
     limit = (host.system.get("cgroup") or {}).get("memory", -1)
     room = min(total, limit) if limit > 0 else total
-    whose = "this container may use" if room < total else "this machine has"
+    lent = "container" if host.in_container else "job" if host.env("SLURM_JOB_ID") else "session"
+    whose = f"this {lent} may use" if room < total else "this machine has"
     if host.wsl and room + swap < 12 * GIB:
         return skip("see wsl.memory")
     if room >= 7.5 * GIB:
@@ -156,7 +161,7 @@ def memory(host: Host) -> Finding:
     return warn(f"Only {room / GIB:.1f} GiB of memory {whose}: loading a 7B model will be killed",
                 observed=f"{room / GIB:.1f} GiB", expected=">= 8 GiB",
                 evidence=[("memory limit of the control group" if room < total else "/proc/meminfo", str(room))],
-                fix=Fix("docker run --memory=32g ...", "none", "host") if room < total else
+                fix=(starting.more(host, "memory") or ()) if room < total else
                 Fix("sudo fallocate -l 16G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
                     "sudo swapon /swapfile", "root"))  # fmt: skip
 
@@ -210,9 +215,7 @@ def limits(host: Host) -> Finding:
         return warn(
             f"Only {lock // 1024} KiB may be locked: NCCL over InfiniBand fails",
             blocks=("multi-gpu",),
-            fix="ulimit -l unlimited"
-            if not host.in_container
-            else Fix("docker run --ulimit memlock=-1 ...", "none", "host"),
+            fix=starting.more(host, "memlock") or "ulimit -l unlimited",
         )
     return ok(f"{files} files")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ftlab_doctor import installer
+from ftlab_doctor.checks.rivals import rivals
 from ftlab_doctor.finding import Finding, fail, ok, skip, unknown, warn
 from ftlab_doctor.host import Host
 from ftlab_doctor.markers import normal
@@ -72,13 +74,18 @@ def duplicates(host: Host) -> Finding:
                 why="pip renames a package before it replaces it", fix=f"rm -r {leftovers[0]}", blocks=())  # fmt: skip
 
 
-@check("env.damaged", "Are the files of the packages whole?", ("env.duplicates",))
+@check("env.damaged", "Are the files of the packages whole?", ("env.duplicates", "env.rivals"))
 def damaged(host: Host) -> Finding:
     """Against RECORD: libraries that are missing or have another size."""
     if not host.packages:
         return skip("no packages are listed")
+    told = {name for names, _, _ in rivals(host) for name in names}
     bad = [
-        p for p in host.packages if (p.get("damaged") or p.get("broken")) and not p.get("inactive")
+        p
+        for p in host.packages
+        if (p.get("damaged") or p.get("broken"))
+        and not p.get("inactive")
+        and normal(p["name"]) not in told
     ]
     if not bad:
         return ok(f"{len(host.packages)} packages")
@@ -208,6 +215,11 @@ def variables(host: Host) -> Finding:
 @check("env.pip", "Does `pip` belong to this Python?", ("env.variables",))
 def pip(host: Host) -> Finding:
     """Else packages land elsewhere and imports fail."""
+    for name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX"):
+        value = host.env(name) or ""
+        if value and value.lower() not in ("0", "false", "no", "off"):
+            return warn(f"{name} is set: pip puts packages where this Python does not look first", observed=value, expected="not set", blocks=(),
+                        evidence=[(name, value)], fix=f"unset {name}")  # fmt: skip
     found = host.python.get("pip")
     prefix, base = str(host.python.get("prefix", "")), str(host.python.get("base_prefix", ""))
     if not isinstance(found, dict):
@@ -224,7 +236,7 @@ def pip(host: Host) -> Finding:
         why = "this environment is not activated"
     return warn(f"`pip` of this shell installs into another Python: {where}", observed=where, expected=f"{prefix}/bin/pip", blocks=(),
                 evidence=[("which pip", where), ("sys.executable", str(host.python.get("executable")))], why=why,
-                fix=f"{host.python.get('executable')} -m pip ...  # or: source {prefix}/bin/activate")  # fmt: skip
+                fix=f"{installer.example(host)}  # or: source {prefix}/bin/activate")  # fmt: skip
 
 
 @check("env.base", "Is the Python that this environment was made from still there?")

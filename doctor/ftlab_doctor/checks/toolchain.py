@@ -113,3 +113,50 @@ def cuda_home(host: Host) -> Finding:
             fix="unset CUDA_HOME CUDA_PATH",
         )
     return ok(value)
+
+
+# The newest gcc that each nvcc compiles with. Source: CUDA installation guide, host compiler table.
+NEWEST_GCC = ((13, 0, 15), (12, 8, 14), (12, 4, 13), (12, 0, 12), (11, 5, 11), (11, 1, 10))
+
+
+@check("build.gcc", "Does nvcc take the C++ compiler that is here?", ("build.nvcc",))
+def gcc(host: Host) -> Finding:
+    """Asked where something is built: flash-attn, deepspeed, or a CUDA_HOME of one's own."""
+    answer, compiler = host.command("nvcc"), host.command("cc")
+    release_ = re.search(r"release (\d+)\.(\d+)", answer.out if answer else "")
+    version = release(compiler.out)[:1] if compiler and compiler.rc == 0 else ()
+    builds = host.package("flash-attn") or host.package("deepspeed") or host.env("CUDA_HOME")
+    if not release_ or not version or not builds or host.env("NVCC_PREPEND_FLAGS"):
+        return skip("nothing is built with nvcc here")
+    if "clang" in str(host.which("$CC") or host.which("gcc") or "clang"):
+        return skip("not gcc")
+    cuda = (int(release_[1]), int(release_[2]))
+    most = next((gcc for major, minor, gcc in NEWEST_GCC if cuda >= (major, minor)), 0)
+    if version[0] <= most:
+        return ok(f"gcc {version[0]} for CUDA {cuda[0]}.{cuda[1]}")
+    return warn(
+        f"nvcc {cuda[0]}.{cuda[1]} refuses gcc {version[0]}: extensions cannot be built here", observed=f"gcc {version[0]}",
+        expected=f"gcc {most} or older", evidence=[("gcc -dumpversion", str(version[0])), ("nvcc --version", release_[0])],
+        blocks=("build",), fix=f"export NVCC_PREPEND_FLAGS='-ccbin g++-{most}'  # after: sudo apt install g++-{most}",
+    )  # fmt: skip
+
+
+@check("build.deepspeed", "Can deepspeed, if it is installed, be imported?", ("build.cuda-home",))
+def deepspeed(host: Host) -> Finding:
+    """It asks nvcc for its version when it is imported, and accelerate and trl import it where it is."""
+    if not host.package("deepspeed"):
+        return skip("deepspeed is not installed")
+    if not host.has("programs"):
+        return unknown("nobody looked for nvcc")
+    home = host.env("CUDA_HOME") or host.env("CUDA_PATH") or ""
+    there = host.which("nvcc") or host.exists("/usr/local/cuda/bin/nvcc")
+    if there and (not home or host.exists("$CUDA_HOME") is not False):
+        return ok(str(host.which("nvcc") or "/usr/local/cuda/bin/nvcc"))
+    if not stack.expected(host):
+        return ok("there is no GPU to compile for")
+    return fail(
+        f"deepspeed {host.version('deepspeed')} is installed and there is no nvcc: Trainers of trl and transformers stop when they import it",
+        observed=f"no nvcc; CUDA_HOME={home or 'not set'}", expected="an nvcc, or no deepspeed", blocks=("trl",),
+        evidence=[("deepspeed", str(host.version("deepspeed"))), ("nvcc", "not found")], why="CUDA_HOME does not exist, unable to compile CUDA op(s)",
+        fix=["pip uninstall -y deepspeed  # one GPU does not need it", "conda install -c nvidia cuda-nvcc"],
+    )  # fmt: skip

@@ -106,7 +106,7 @@ def transfer(host: Host) -> Finding:
     """HF_HUB_ENABLE_HF_TRANSFER=1 stops every download of huggingface-hub 0.x without hf_transfer."""
     value, hub = host.env("HF_HUB_ENABLE_HF_TRANSFER") or "", host.version("huggingface-hub")
     if value.lower() not in ON or hub is None:
-        return ok("nothing more")
+        return ok("no transfer package is asked for")
     if host.package("hf-transfer") or not satisfies(hub, "<1.0"):
         return ok(f"huggingface-hub {hub}")
     return fail("HF_HUB_ENABLE_HF_TRANSFER is set and hf_transfer is not installed: downloads stop",

@@ -15,7 +15,7 @@ from ftlab_doctor.collect.reading import names, put, text, which
 LIMIT = 24_000  # characters kept of each stream
 PROGRAMS = (
     "cc", "gcc", "clang", "g++", "nvcc", "ptxas", "docker", "podman", "nvidia-smi", "nvidia-ctk",
-    "nvidia-container-cli", "apptainer", "git", "curl", "ldconfig", "sbatch",
+    "nvidia-container-cli", "apptainer", "git", "curl", "ldconfig", "sbatch", "uv",
 )  # fmt: skip
 DOCKER = (
     '{"runtimes":{{json .Runtimes}},"root":{{json .DockerRootDir}},"security":{{json .SecurityOptions}},'

@@ -11,6 +11,7 @@ import tempfile
 from typing import Any
 
 from ftlab_doctor import stack
+from ftlab_doctor.collect import weights
 from ftlab_doctor.collect.commands import run
 from ftlab_doctor.collect.reading import text, which
 from ftlab_doctor.host import Host
@@ -35,6 +36,8 @@ def collect(facts: dict[str, Any], path: str, *, elsewhere: bool = False) -> Non
         found["elsewhere"] = True
     if isinstance(content, str):
         found["asked"] = asked(content)
+        if not elsewhere:
+            found |= weights.describe(named(found["asked"]))
         if re.search(r"^(model|data):", content, re.MULTILINE):
             found |= _plan(path, machine(facts) if elsewhere else None)
     facts["config"] = found
@@ -66,6 +69,11 @@ def _take(found: dict[str, str], parent: str, key: str, value: str) -> None:
         found.setdefault(key, value)
     elif (parent, key) == ("model", "name") and value:
         found["name"] = value
+
+
+def named(asked: dict[str, str]) -> str:
+    """The model that a config asks for, by whichever key; "" if by none."""
+    return next((asked[n] for n in ("name", "base_model", "model_name_or_path") if n in asked), "")
 
 
 def machine(facts: dict[str, Any]) -> dict[str, Any]:

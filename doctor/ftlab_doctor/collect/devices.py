@@ -28,16 +28,19 @@ def collect(facts: dict[str, Any]) -> None:
 
 def _card(slot: str) -> dict[str, Any] | None:
     folder = f"{PCI}/{slot}/"
-    kind = str(text(folder + "class")).strip()
+    class_ = str(text(folder + "class")).strip()
     vendor = str(text(folder + "vendor")).strip()
-    if vendor not in VENDORS or not kind.startswith(CLASSES):
+    if vendor not in VENDORS or not class_.startswith(CLASSES):
         return None
-    card: dict[str, Any] = {"slot": slot, "vendor": vendor, "class": kind}
+    card: dict[str, Any] = {"slot": slot, "vendor": vendor, "class": class_}
     card["device"] = str(text(folder + "device")).strip()
     try:
         card["driver"] = os.path.basename(os.readlink(folder + "driver"))
     except OSError:
         card["driver"] = ""
+    kind = text(folder + "iommu_group/type")
+    if isinstance(kind, str) and kind.strip():
+        card["iommu"] = kind.strip()
     for name in ("current_link_width", "max_link_width", "current_link_speed", "max_link_speed"):
         value = text(folder + name)
         if isinstance(value, str):

@@ -17,6 +17,7 @@ from ftlab_doctor.host import Host
 EXTENSIONS = (
     "xformers/_C.so", "xformers/*_C*.so", "flash_attn_2_cuda*.so", "torchvision/_C.so", "torchaudio/lib/*.so",
     "causal_conv1d_cuda*.so", "selective_scan_cuda*.so", "deepspeed/ops/*/*.so", "apex_C*.so", "flash_attn_3/*.so",
+    "vllm/_C*.so", "torchao/_C*.so", "exllamav2_ext*.so", "gptqmodel*/*_ext*.so", "detectron2/_C*.so",
 )  # fmt: skip
 OTHERS = (
     "bitsandbytes/libbitsandbytes_cuda1*.so",

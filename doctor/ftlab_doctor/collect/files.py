@@ -13,17 +13,19 @@ READ = (
     "/proc/driver/nvidia/version", "/sys/module/nvidia/version", "/proc/mounts", "/etc/docker/daemon.json",
     "/etc/nvidia-container-runtime/config.toml", "/proc/sys/kernel/randomize_va_space", "/proc/version",
     "/etc/wsl.conf", "/sys/module/nvidia_drm/version", "/proc/sys/kernel/dmesg_restrict",
-    "/etc/ld.so.preload",
+    "/etc/ld.so.preload", "/proc/sys/vm/overcommit_memory",
 )  # fmt: skip
 LOOK = (
     "/.dockerenv", "/run/.containerenv", "/.singularity.d", "/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1",
     "/proc/driver/nvidia", "/sys/firmware/efi", "/var/run/docker.sock", "/run/systemd/system",
-    "/usr/include/stdlib.h", "/etc/resolv.conf", "/usr/local/cuda", "/sys/module/nouveau",
+    "/usr/include/stdlib.h", "/etc/resolv.conf", "/usr/local/cuda", "/usr/local/cuda/bin/nvcc", "/sys/module/nouveau",
     "/sys/module/nvidia", "/sys/module/nvidia_uvm", "/usr/bin/nvidia-container-runtime-hook",
 )  # fmt: skip
 LIST = ("/etc/cdi", "/var/run/cdi", "/dev/char", "/proc/driver/nvidia/gpus")
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-*"
 WSL_CONFIG = "/mnt/c/Users/*/.wslconfig"
+MODPROBE = ("/etc/modprobe.d/*.conf", "/run/modprobe.d/*.conf", "/lib/modprobe.d/*.conf")
+BARRED = re.compile(r"^\s*(blacklist\s+nvidia|(?:alias|install)\s+nvidia\s+(?:off|\S*/(?:true|false)))\s*$", re.MULTILINE)  # fmt: skip
 
 
 def collect(facts: dict[str, Any]) -> None:
@@ -43,6 +45,7 @@ def collect(facts: dict[str, Any]) -> None:
     if home:
         put(facts, "files", "$CUDA_HOME", os.path.isdir(home))
     put(facts, "files", "/proc/modules", _modules())
+    put(facts, "files", "modprobe nvidia", _barred())
     _secure_boot(facts)
     _wsl_config(facts)
     for path in ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"):
@@ -62,6 +65,16 @@ def _modules() -> str | bool:
         return whole
     keep = ("nvidia", "nouveau", "nova", "amdgpu", "vfio", "i915")
     return "".join(line + "\n" for line in whole.splitlines() if line.startswith(keep))
+
+
+def _barred(patterns: tuple[str, ...] = MODPROBE, line: str = "/proc/cmdline") -> str | bool:
+    """Settings that keep the module `nvidia` out: "file: line" of each; False without any."""
+    found = []
+    for path in sorted(path for pattern in patterns for path in glob.glob(pattern)):
+        found += [f"{path}: {words.strip()}" for words in BARRED.findall(str(text(path)))]
+    given = re.search(r"(?:^|\s)((?:modprobe|module|rd\.driver)[._-]?blacklist=\S*\bnvidia\b\S*)", str(text(line)))  # fmt: skip
+    found += [f"{line}: {given[1]}"] if given else []
+    return "\n".join(found) or False
 
 
 def _secure_boot(facts: dict[str, Any]) -> None:

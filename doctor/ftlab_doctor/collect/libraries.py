@@ -35,6 +35,11 @@ def collect(facts: dict[str, Any]) -> None:
         "/usr/lib/wsl/lib",
         "/usr/local/nvidia/lib64",
         "/.singularity.d/libs",
+        "/run/opengl-driver/lib",
+        "/usr/lib/nvidia",
+        "/usr/lib64/nvidia",
+        "/usr/lib64-nvidia",
+        "/usr/lib/x86_64-linux-gnu/nvidia/current",
     ]
     for folder in [
         *extra,

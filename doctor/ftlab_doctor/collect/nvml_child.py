@@ -92,6 +92,7 @@ def device(ask: Ask, index: int) -> dict[str, Any]:
     )
     card["retired_pending"] = ask.number("nvmlDeviceGetRetiredPagesPendingStatus", handle)
     card["remapped"] = remapped(ask, handle)
+    card["nvlink"] = ask.number("nvmlDeviceGetNvLinkState", handle, ctypes.c_uint(0))
     card["processes"] = processes(ask, handle)
     if (card["mig"] or [0])[0] == 1:
         card["slices"] = slices(ask, handle)

@@ -10,6 +10,7 @@ import resource
 import time
 from typing import Any
 
+from ftlab_doctor.collect import cgroup
 from ftlab_doctor.collect.reading import text
 
 
@@ -25,7 +26,7 @@ def collect(facts: dict[str, Any]) -> None:
         "limits": {name: _limit(name) for name in ("AS", "MEMLOCK", "NOFILE", "NPROC", "STACK")},
         "uid": os.getuid(), "named": _named(), "interfaces": sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else [],
         "gids": sorted(os.getgroups()), "time": int(time.time()),
-        "cgroup": {"memory": _memory_limit()},
+        "cgroup": cgroup.limits(),
     }  # fmt: skip
     facts["identity"] = identity()
 
@@ -109,12 +110,3 @@ def _cpu() -> dict[str, Any]:
 def _limit(name: str) -> int:
     soft = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
     return -1 if soft == resource.RLIM_INFINITY else soft
-
-
-def _memory_limit() -> int:
-    """Bytes this control group may use; -1 without a limit."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        value = text(path)
-        if isinstance(value, str) and value.strip().isdigit() and int(value) < 1 << 60:
-            return int(value)
-    return -1
