@@ -77,7 +77,7 @@ def describe(tokenizer: Any, rows: int, ends: Any = ()) -> Vocabulary:
     tokens, kinds = _tokens(model["vocab"], raw["added_tokens"], rows)
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
     if model.get("byte_fallback"):
-        found = _sentencepiece(raw, tokens, kinds, merges)
+        found = _sentencepiece(backend, raw, tokens, kinds, merges)
     else:
         pre = _splitting(raw)
         spaced = [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in merges]
@@ -137,23 +137,26 @@ def _split_parts(step: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _sentencepiece(
-    raw: Mapping[str, Any], tokens: list[str], kinds: list[int], merges: list[tuple[str, ...]]
-) -> Vocabulary:
+    backend: Any, raw: Mapping[str, Any], tokens: list[str], kinds: list[int],
+    merges: list[tuple[str, ...]],
+) -> Vocabulary:  # fmt: skip
     """SentencePiece's BPE, with scores that put its merges in the same order."""
     prefix = _space_prefix(raw)
     number = {token: i for i, token in enumerate(tokens)}
     scores = [0.0] * len(tokens)
-    _check_merges(set(merges), tokens, kinds)
     for piece, score in piece_scores(merges).items():
         scores[number[piece]] = score
+    for token in raw["added_tokens"]:
+        spaced = token["content"].replace(SPACE, " ")
+        if spaced != token["content"] and token["id"] in backend.encode(f"x{spaced}x").ids:
+            tokens[token["id"]] = spaced  # llama.cpp looks for it before spaces become marks
+    _check_merges(set(merges), tokens, kinds)
     unknown = raw["model"].get("unk_token")
-    for i, token in enumerate(tokens):
-        if kinds[i] == NORMAL and len(token) == 6 and token.startswith("<0x") and token[-1] == ">":
+    for i, text in enumerate(tokens):
+        if kinds[i] == NORMAL and len(text) == 6 and text.startswith("<0x") and text[-1] == ">":
             kinds[i] = BYTE
-        elif token == unknown:
+        elif text == unknown:
             kinds[i] = UNKNOWN
-        elif kinds[i] == USER_DEFINED:  # looked for in the text before spaces become marks
-            tokens[i] = token.replace(SPACE, " ")
     found = Vocabulary("llama", "default", tokens, kinds, scores=scores)
     found.flags["add_space_prefix"] = prefix
     return found
@@ -188,7 +191,9 @@ def _lengths(pair: tuple[str, ...]) -> tuple[int, int]:
 
 def _check_merges(known: set[tuple[str, ...]], tokens: list[str], kinds: list[int]) -> None:
     """llama.cpp merges any two pieces that make a third: every such merge must be there."""
-    pieces = {token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL}
+    pieces = {
+        token for token, kind in zip(tokens, kinds, strict=True) if kind in (NORMAL, USER_DEFINED)
+    }
     for piece in pieces:
         for cut in range(1, len(piece)):
             pair = (piece[:cut], piece[cut:])
