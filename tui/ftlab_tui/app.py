@@ -43,11 +43,15 @@ class FtuiApp(App[None]):
     ) -> None:
         super().__init__()
         self.lab = lab or Lab()
-        self.memory = Layout(self.lab.state)
+        self.memory = Layout(self.lab.state, self.warn)
         self.attach, self.repeat = attach, repeat
         self._modes.update(loaders())
         for item in theme.THEMES:
             self.register_theme(item)
+
+    def warn(self, text: str) -> None:
+        """Tell of something that did not work and stops nothing."""
+        self.notify(text, severity="warning", markup=False, timeout=10)
 
     def on_mount(self) -> None:
         """Take up theme and keys, and show the first mode."""
