@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from textual.app import App
+from textual.command import CommandList
 from textual.widgets import Button
+from waiting import until
 
 from ftlab.run import Run
+from ftlab_tui.app import FtuiApp
 from ftlab_tui.runs.exporting import ExportDialog
 from ftlab_tui.widgets.choice import Choice
 
@@ -73,3 +76,21 @@ async def test_buttons(make_run: Callable[..., Run], button: str, started: bool)
         app.screen.query_one(button, Button).press()
         await pilot.pause()
     assert (given[0] is not None) == started
+
+
+async def test_the_palette_finds_it_by_name(
+    make_run: Callable[..., Run], make_app: Callable[..., FtuiApp]
+) -> None:
+    make_run("alpha")
+    app = make_app()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("4")
+        await until(lambda: bool(getattr(app.screen, "listed", None)))
+        commands = {item.title: item.help for item in app.get_system_commands(app.screen)}
+        assert commands["Export"] == "through ftrun export   x"
+        assert "Focus Next" not in commands
+        await pilot.press("ctrl+p", *"export")
+        await until(lambda: bool(app.screen.query_one(CommandList).option_count))
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ExportDialog))
+        await pilot.press("escape")
