@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from ftlab.errors import EnvironmentUnfit
 from ftlab.export.gguf import write
 from ftlab.export.merged import load_whole
 from ftlab.export.ollama import write_modelfile
@@ -26,6 +28,7 @@ def export_gguf(run: Run, kind: str = "bf16", *, ollama: bool = False) -> tuple[
     whole = load_whole(run)
     base = plan.facts.model.name.rstrip("/").rpartition("/")[2]
     content = write.gather(whole.model, whole.tokenizer, whole.spec, kind, f"{base} {run.id}")
+    _check_room(run.path, write.size(content))
     notes = write.notes(content)
     name = f"{run.id}-{kind}.gguf"
     length = plan.config.model.max_length
@@ -39,3 +42,13 @@ def export_gguf(run: Run, kind: str = "bf16", *, ollama: bool = False) -> tuple[
     folder = run.export_dir / ("ollama" if ollama else f"gguf-{kind}")
     write_folder(folder, fill)
     return folder / name, notes
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Refuse before minutes of writing what cannot be written whole."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EnvironmentUnfit(
+            f"the file takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on the disk of "
+            f"{folder}; free some space, or take a smaller --dtype"
+        )

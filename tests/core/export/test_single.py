@@ -7,13 +7,14 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from ftlab.errors import ConfigError, EnvironmentUnfit
+from ftlab.export import single
 from ftlab.export.adapter import export_trained
 from ftlab.export.gguf import write
 from ftlab.export.merged import load_whole
@@ -111,6 +112,18 @@ def test_a_full_disk_keeps_the_former_file(run: Run, monkeypatch: pytest.MonkeyP
     with pytest.raises(EnvironmentUnfit, match="no space left"):
         export_gguf(run)
     assert file.read_bytes() == before
+
+
+def test_too_little_room_is_told_before_anything_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = export_gguf(run)
+    tensors = file.stat().st_size
+    usage = SimpleNamespace(free=tensors // 2)
+    monkeypatch.setattr(single.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(EnvironmentUnfit, match=r"takes 0\.0 GB .* smaller --dtype"):
+        export_gguf(run, "fp32")
+    assert not (run.export_dir / "gguf-fp32").exists()
 
 
 def test_without_a_result_the_reason_is_told(

@@ -39,7 +39,7 @@ class NewScreen(Asking, Starting, Widths):
         "Enter takes what is chosen and goes on; esc goes back. The pane on the right is the file "
         "that `ftrun train` takes: the same run without this app. The memory bar is the plan's own "
         "estimate. Model and data are read by another process as soon as both are chosen. "
-        "ctrl+left and ctrl+right move the border; ctrl+t takes a token for gated models."
+        "ctrl+left and ctrl+right move the border; ctrl+t takes a token of the hub."
     )
     CSS = """
     NewScreen #stepper { height: 1; background: $surface; padding: 0 1; }

@@ -11,6 +11,7 @@ from ftlab import atomic, launch, registry
 from ftlab.errors import FtlabError, Problem
 from ftlab.plan import Plan
 from ftlab.run import Run
+from ftlab_tui.new import hubtoken
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner, key_of
 from ftlab_tui.widgets.modescreen import ModeScreen
@@ -62,7 +63,7 @@ class Starting(ModeScreen):
         elif problems or self.planner.failed == key_of(self.draft):
             self.launching = False
             self._show({**self.planner.problems, **problems})
-            if self.planner.gated and not problems:
+            if not problems and hubtoken.may_help(self.planner.gated):
                 self.action_token()
             else:
                 self.notify("the problems above come first", severity="warning")

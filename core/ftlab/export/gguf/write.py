@@ -59,6 +59,16 @@ def gather(model: Any, tokenizer: Any, spec: DecoderSpec, kind: str, name: str) 
     return Content(name, kind, spec, described, words, tensors.named(model, spec, described))
 
 
+def size(content: Content) -> int:
+    """Bytes that the tensors take; what describes them comes to a few MB more."""
+    total = 0
+    for _, tensor in content.weights:
+        held = stored_kind(tensor, content.kind)
+        bits = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5}[held]
+        total += int(tensor.numel() * bits / 8)
+    return total
+
+
 def write(content: Content, path: Path) -> None:
     """Write the file. The same model gives the same bytes.
 

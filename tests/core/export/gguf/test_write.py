@@ -93,6 +93,7 @@ def test_what_the_file_says_of_itself(real_files: dict[str, Path]) -> None:
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.add_bos_token": False,
     }.items() <= found.items()  # fmt: skip
+    assert real_files["bf16"].stat().st_size > 2 * 134_000_000
     assert found["llama.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-5)
 
 
@@ -187,6 +188,19 @@ def test_the_same_model_gives_the_same_bytes(
     for name in ("one", "two"):
         made(load_model(str(model_folder("gemma3"))), "bf16", tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("kind", write.KINDS)
+def test_the_size_is_known_before(
+    kind: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from gguf import GGUFReader
+
+    loaded = load_model(str(model_folder("phi")))
+    content = write.gather(loaded.model, loaded.tokenizer, loaded.spec, kind, "x")
+    write.write(content, tmp_path / "x")
+    reader = GGUFReader(str(tmp_path / "x"))
+    assert write.size(content) == sum(int(tensor.n_bytes) for tensor in reader.tensors)
 
 
 def test_rows_that_do_not_divide_are_not_quantised() -> None:
