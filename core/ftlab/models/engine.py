@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ftlab.models.block import Block, Tables
+from ftlab.models.fused.layer_forward import Tap
 from ftlab.models.fused.stack import Stack, stack
 from ftlab.models.layers import Embedding, Mode, Norm, Projection
 from ftlab.models.recompute import recomputed
@@ -55,6 +56,7 @@ class Decoder:
         self.fused = True
         self.schedule: Schedule | None = None  # of the fused layers; None: by `checkpointing`
         self.folds: bool | None = None  # LoRA folded into larger products; None: on a GPU
+        self.tap: Tap | None = None  # told of what the fused layers make
         self._stacks: dict[bool, Stack] = {}
 
     @property
@@ -94,7 +96,9 @@ class Decoder:
         if self.fused:
             chosen = RECOMPUTE_ALL if checkpointing else KEEP_ALL
             schedule = self.schedule or uniform(self.spec.num_layers, chosen)
-            return self._stack(adapter)(x, rotations, plan, schedule, mode.rng)
+            layers = self._stack(adapter)
+            layers.tap = self.tap
+            return layers(x, rotations, plan, schedule, mode.rng)
         for block in self.blocks:
             if checkpointing and torch.is_grad_enabled():
                 x = recomputed(block, x, rotations, plan, mode)
