@@ -37,6 +37,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("GemmaConfig", {"num_hidden_layers": 2, "head_dim": 32}),
     "gemma2": ("Gemma2Config", {"num_hidden_layers": 4, **GEMMA}),
     "gemma3": ("Gemma3TextConfig", {"num_hidden_layers": 7, **GEMMA}),
+    "gemma3-vision": ("Gemma3Config", {
+        "text_config": {**SIZES, "num_hidden_layers": 7, **GEMMA,
+                        "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16,
+                          "intermediate_size": 16, "num_hidden_layers": 1,
+                          "num_attention_heads": 2, "image_size": 28, "patch_size": 14}}),
     "phi": ("Phi3Config", UNTIED),
     "phi-partial": ("Phi3Config", {**UNTIED, "num_attention_heads": 2, "num_key_value_heads": 1,
                                    "partial_rotary_factor": 0.5}),
@@ -80,7 +86,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, words: Any) -> Callab
             return made[name]
         kind, changed = MODELS[name]
         torch.manual_seed(1)
-        config = getattr(transformers, kind)(**{**SIZES, **changed})
+        sizes = {} if "text_config" in changed else SIZES
+        config = getattr(transformers, kind)(**{**sizes, **changed})
         model = transformers.AutoModelForCausalLM.from_config(config)
         for label, parameter in model.named_parameters():
             if "norm" in label or label.endswith("bias"):  # all alike until they are trained
