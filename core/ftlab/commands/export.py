@@ -2,7 +2,8 @@
 
 adapter: PEFT's format, which a finished run has anyway; merged: an ordinary Hugging Face model;
 gguf: one file for llama.cpp and what is built on it; ollama: such a file with a Modelfile, for
-`ollama create NAME -f DIR/Modelfile`. The path is printed.
+`ollama create NAME -f DIR/Modelfile`. The path is printed. Each of the last three has a model card;
+card prints the one for what the run itself made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ftlab.commands import common
 from ftlab.errors import ConfigError
 from ftlab.run import Run
 
-FORMS = ("adapter", "merged", "gguf", "ollama")
+FORMS = ("adapter", "merged", "gguf", "ollama", "card")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,11 @@ def main(args: argparse.Namespace) -> int:
     run = common.find(args)
     if args.to == "adapter":
         print(_made(run))
+        return 0
+    if args.to == "card":
+        from ftlab.export.card import card
+
+        print(card(run, Path(_made(run)).name), end="")
         return 0
     if args.to == "merged":
         print(_merged(run, args.dtype))

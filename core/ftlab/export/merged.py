@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftlab.errors import ConfigError
 from ftlab.export.adapter import save_model
+from ftlab.export.card import CARD, card
 from ftlab.folders import write_folder
 from ftlab.lora.inject import load_adapter
 from ftlab.lora.merge import merge
@@ -34,6 +35,7 @@ def export_merged(run: Run, dtype: str = "bf16") -> Path:
     def fill(folder: Path) -> None:
         save_model(whole.model, folder, as_dtype(dtype))
         whole.tokenizer.save_pretrained(folder)
+        (folder / CARD).write_text(card(run, "merged"), encoding="utf-8")
 
     final = run.export_dir / "merged"
     write_folder(final, fill)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from ftlab.errors import EnvironmentUnfit
+from ftlab.export.card import CARD, card
 from ftlab.export.gguf import write
 from ftlab.export.merged import load_whole
 from ftlab.export.ollama import write_modelfile
@@ -35,6 +36,7 @@ def export_gguf(run: Run, kind: str = "bf16", *, ollama: bool = False) -> tuple[
 
     def fill(folder: Path) -> None:
         write.write(content, folder / name)
+        (folder / CARD).write_text(card(run, "ollama" if ollama else "gguf"), encoding="utf-8")
         if ollama:
             number = length if isinstance(length, int) else None
             notes.extend(write_modelfile(folder, name, whole.tokenizer, number))

@@ -26,6 +26,13 @@ def test_the_adapter_is_where_the_run_put_it(
     assert capsys.readouterr().out == f"{planned.export_dir / 'adapter'}\n"
 
 
+def test_the_card_is_printed(planned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(planned, "--to", "card") == 2
+    (planned.export_dir / "adapter").mkdir(parents=True)
+    assert export(planned, "--to", "card") == 0
+    assert capsys.readouterr().out.startswith("---\nbase_model:")
+
+
 def test_merging_is_asked_for(
     planned: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,7 +95,7 @@ def test_kinds_lie_beside_each_other_and_the_name_says_the_base(run: Run) -> Non
 def test_for_ollama_there_is_a_modelfile(run: Run) -> None:
     file, notes = export_gguf(run, "bf16", ollama=True)
     assert notes == []
-    assert {path.name for path in file.parent.iterdir()} == {"Modelfile", file.name}
+    assert {path.name for path in file.parent.iterdir()} == {"Modelfile", "README.md", file.name}
     text = (file.parent / "Modelfile").read_text()
     assert text.startswith(f"FROM ./{file.name}\nTEMPLATE")
     assert "PARAMETER num_ctx 512" in text
