@@ -173,10 +173,10 @@ class Layout:
         """On the device; from pinned memory, so that nothing waits."""
         if self.device.type != "cuda":
             return x.to(self.device)
-        if torch.cuda.is_current_stream_capturing():
+        cuda: Any = torch.cuda  # without types in some releases
+        if cuda.is_current_stream_capturing():
             # The copy would become part of the graph, and the host memory is not ours for long.
-            apart = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-            with torch.cuda.stream(apart):
+            with cuda.stream(cuda.Stream(self.device)):
                 return x.to(self.device)
         return x.pin_memory().to(self.device, non_blocking=True)
 

@@ -81,7 +81,7 @@ class Decoder:
     ) -> Tensor:
         """Cross-entropy of every token of a micro-batch: fp32 [T], 0 where the label is -100.
 
-        Arguments as in `hidden`; while training on a GPU the pass may be a captured graph's.
+        Arguments as in `hidden`; on a GPU the pass may be a captured graph's.
         """
         return self._pass(tokens, Settings(False, checkpointing, label_smoothing, adapter), rng)
 
@@ -241,7 +241,8 @@ class Decoder:
 
     def _pass(self, tokens: Tokens, settings: Settings, rng: StepRng | None) -> Tensor:
         rng = rng if self.training else None
-        replays = self.graphs is not None and self.tap is None and self.training
+        # Evaluation too: what it launched by itself would take memory beside that of the graphs.
+        replays = self.tap is None and (self.training or not torch.is_grad_enabled())
         if self.graphs is not None and replays and tokens.packed is not None:
             return self.graphs(tokens, settings, rng)
         return self._compute(tokens, tokens.plan(), settings, rng)

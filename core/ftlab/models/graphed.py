@@ -24,6 +24,7 @@ from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.tokens import Tokens, views
 from ftlab_kernels.reference.attention import Layout
 
+_CUDA: Any = torch.cuda  # some releases of torch have no types for it
 MOST = 64  # graphs that are kept; the one that was used longest ago goes first
 
 
@@ -81,8 +82,8 @@ class Graphs:
         # Eager passes leave 32 MiB for each thread and stream behind.
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
-        self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.pool = _CUDA.graph_pool_handle()
+        self.stream = _CUDA.Stream(device)
         self.made: OrderedDict[Any, _Captured] = OrderedDict()
         self._anchor = torch.zeros((), device=device, requires_grad=True)
 
@@ -119,13 +120,13 @@ class Graphs:
         own_plan = replace(plan, made={})
         own_keys = None if keys is None else keys.clone()
         rng = None if own_keys is None else DeviceKeys(own_keys)
-        forward = torch.cuda.CUDAGraph()
+        forward = _CUDA.CUDAGraph()
         with self._capturing(forward):
             result = self.compute(own, own_plan, settings, rng)
         made = _Captured(own, own_plan, own_keys, forward, result.detach())
         if grad:
             made.slope = torch.zeros_like(made.result)
-            made.backward = torch.cuda.CUDAGraph()
+            made.backward = _CUDA.CUDAGraph()
             # In this thread: another one would have a cuBLAS workspace of its own.
             with torch.autograd.set_multithreading_enabled(False), self._capturing(made.backward):
                 torch.autograd.backward(result, made.slope)

@@ -142,6 +142,23 @@ def test_a_replay_computes_the_present_tokens() -> None:
 
 
 @pytest.mark.usefixtures("imitated")
+def test_an_evaluation_is_replayed_and_a_gradient_outside_training_is_not() -> None:
+    decoder = _decoder("cpu")
+    _train(decoder, "cpu", replayed=True)
+    assert decoder.graphs is not None
+    decoder.eval_mode()
+    tokens = _tokens(BATCHES[0], "cpu", seed=99)
+    decoder.graphs.made.clear()
+    with torch.no_grad():
+        found = decoder.losses(tokens)
+    assert len(decoder.graphs.made) == 1
+    alone = decoder.losses(tokens)
+    assert alone.requires_grad
+    assert len(decoder.graphs.made) == 1
+    assert torch.equal(found, alone.detach())
+
+
+@pytest.mark.usefixtures("imitated")
 def test_few_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphed, "MOST", 2)
     decoder = _decoder("cpu")

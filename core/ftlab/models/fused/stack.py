@@ -236,7 +236,8 @@ class _Call:
 
 def capturing(x: Tensor) -> bool:
     """Whether what is launched now becomes part of a CUDA graph."""
-    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+    now: Any = torch.cuda.is_current_stream_capturing  # without types in some releases
+    return x.is_cuda and bool(now())
 
 
 class _Function(torch.autograd.Function):
