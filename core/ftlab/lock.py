@@ -25,6 +25,7 @@ from ftlab.process import Identity
 
 HANDOVER = "FTLAB_LOCK_FD"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _BUSY = {errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN}
 _DYING = 5.0  # seconds that a killed process with threads may hold its files
 
@@ -73,11 +74,28 @@ class Lock:
         return cls(path, descriptor)
 
     def name_holder(self, identity: Identity) -> None:
-        """Write into the file who holds it, for messages and for filesystems without flock."""
+        """Write into the file who holds it, for messages and for filesystems without flock.
+
+        On a full disk the file is left empty, so that a run can be thrown away there; only where
+        the name alone is the lock is that an error.
+        """
         content = (json.dumps(identity.to_dict()) + "\n").encode()
         with clear_errors(self.path):
-            os.pwrite(self.descriptor, content, 0)
-            os.ftruncate(self.descriptor, len(content))
+            try:
+                os.pwrite(self.descriptor, content, 0)
+                os.ftruncate(self.descriptor, len(content))
+            except OSError as error:
+                os.ftruncate(self.descriptor, 0)
+                if error.errno not in _FULL or not self._kernel_holds():
+                    raise
+
+    def _kernel_holds(self) -> bool:
+        """Whether it is flock that keeps others out."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def release(self) -> None:
         """Close this process's hold. The lock lives on if it was handed to a child."""

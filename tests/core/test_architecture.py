@@ -37,12 +37,12 @@ HEAVY = {
 LIGHT = (
     "atomic", "child", "cli", "config", "configtext", "control", "docs", "errors", "estimate",
     "events", "facts", "folders", "identity", "inactive", "interrupts", "jsonschema", "ledger",
-    "lock", "manifest", "notes", "paths", "pins", "plan", "presets", "probe", "process", "progress",
-    "registry", "rules", "run", "schema", "setting", "summary", "trash", "values", "versions",
-    "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.bundle",
+    "lock", "manifest", "notes", "offline", "paths", "pins", "plan", "presets", "probe", "process",
+    "progress", "registry", "rules", "run", "schema", "setting", "summary", "trash", "values",
+    "versions", "yamltext", "launch", "launch.docker_spec", "launch.local", "reproduce.bundle",
     "reproduce.checklist", "reproduce.checklist_text", "reproduce.compare", "reproduce.interval",
     "reproduce.noise", "reproduce.rerun", "reproduce.stats", "reproduce.sweep", "reproduce.text",
-    "reproduce.unbundle", "reproduce.verdict",
+    "reproduce.trace", "reproduce.unbundle", "reproduce.verdict",
     "models.families", "models.spec", "starter.data", "starter.demo", "starter.model",
 )  # fmt: skip
 # Tests of several modules at once; every other test file mirrors one source file.

@@ -11,11 +11,12 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftlab import lock
-from ftlab.errors import FtlabError, RunBusy
+from ftlab.errors import EnvironmentUnfit, FtlabError, RunBusy
 from ftlab.lock import Lock
 from ftlab.process import Identity
 from ftlab.run import Run
@@ -157,3 +158,29 @@ def test_another_fault_of_flock_is_not_hidden(
     monkeypatch.setattr(fcntl, "flock", fault)
     with pytest.raises(FtlabError, match="Input/output error"):
         planned.lock()
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_full_disk_leaves_the_lock_without_a_name(
+    planned: Run, monkeypatch: pytest.MonkeyPatch, kernel: bool
+) -> None:
+    """Throwing a run away must work where it is needed most."""
+    planned.lock().release()
+
+    def full(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    if not kernel:
+
+        def unsupported(*arguments: Any) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+        with pytest.raises(EnvironmentUnfit, match="no space left"):
+            planned.lock()
+        return
+    with planned.lock():
+        assert (planned.path / "lock").read_bytes() == b""
+        with pytest.raises(RunBusy, match="another process"):
+            planned.lock()

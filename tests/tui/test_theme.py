@@ -20,3 +20,19 @@ def test_few_colours(term: str, colour: str, few: bool, monkeypatch: pytest.Monk
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLORTERM", colour)
     assert theme.few_colours() is few
+
+
+def test_sixteen_colours_can_be_read() -> None:
+    """Blue on black, and green, cyan, yellow on white, are too faint on many terminals."""
+    themes = {item.name: item for item in theme.THEMES}
+    faint = {
+        "ansi-dark": {"ansi_blue", "ansi_black"},
+        "ansi-light": {"ansi_green", "ansi_cyan", "ansi_yellow", "ansi_white"},
+    }
+    for name, avoided in faint.items():
+        item = themes[name]
+        tones = [item.primary, item.secondary, item.accent, item.success, item.warning, item.error]
+        assert not avoided & set(tones)
+        assert item.ansi
+        assert len({item.primary, item.secondary, item.accent}) == 3  # the curves of one chart
+    assert themes["ansi-light"].variables["block-cursor-background"] == "ansi_white"

@@ -6,10 +6,11 @@ transformers are not imported here, nor by anything imported here.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -43,11 +44,15 @@ class FtuiApp(App[None]):
     ) -> None:
         super().__init__()
         self.lab = lab or Lab()
-        self.memory = Layout(self.lab.state)
+        self.memory = Layout(self.lab.state, self.warn)
         self.attach, self.repeat = attach, repeat
         self._modes.update(loaders())
         for item in theme.THEMES:
             self.register_theme(item)
+
+    def warn(self, text: str) -> None:
+        """Tell of something that did not work and stops nothing."""
+        self.notify(text, severity="warning", markup=False, timeout=10)
 
     def on_mount(self) -> None:
         """Take up theme and keys, and show the first mode."""
@@ -193,7 +198,7 @@ class FtuiApp(App[None]):
         self.push_screen(Palette(providers=[ThemeProvider], placeholder="search for themes ..."))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: every mode and every key that works everywhere, by name."""
+        """The palette: every mode, and every key by name: of the screen, and of all of them."""
         for item in MODES:
             yield SystemCommand(
                 item.title, item.help, lambda name=item.name: self.action_mode(name)
@@ -204,3 +209,19 @@ class FtuiApp(App[None]):
         yield SystemCommand("Edit", "open the config in $EDITOR", self.action_edit)
         yield SystemCommand("Theme", "choose the colours", self.action_change_theme)
         yield SystemCommand("Quit", "training goes on", self.action_quit)
+        for name, help_text, act in self._own_commands(screen):
+            yield SystemCommand(name, help_text, act)
+
+    def _own_commands(
+        self, screen: Screen[object]
+    ) -> Iterable[tuple[str, str, Callable[[], Awaitable[bool]]]]:
+        """What the screen's own keys do, with the key that does it without the palette."""
+        for item in screen.active_bindings.values():
+            binding = item.binding
+            if item.node is not screen or not item.enabled or not binding.description:
+                continue
+            if binding.action.startswith(("app.", "screen.")):
+                continue  # Textual's own: focus, copy of a selection
+            key = self.get_key_display(binding)
+            act = functools.partial(self.run_action, binding.action, screen)
+            yield binding.description, f"{binding.tooltip or binding.description}   {key}", act

@@ -1,19 +1,30 @@
 """The app's own themes: dark, light, two that are safe for colour-blind eyes, and 16 colours.
 
 `clear-dark` and `clear-light` use blue against orange (Okabe and Ito's palette), never red against
-green. The 16-colour ones (`ansi-dark`, `ansi-light`) take the terminal's own palette. Every state
-is also said by a word or a sign, so that no colour carries a meaning alone.
+green. The 16-colour ones (`ansi-dark`, `ansi-light`) take the terminal's own palette: Textual's own
+without blue on black and without green and cyan on white, which many terminals show too faintly to
+be read. Every state is also said by a word or a sign, so that no colour carries a meaning alone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Any
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 DEFAULT = "ftlab-dark"
 ANSI = "ansi-dark"
+
+
+def _ansi(name: str, variables: Mapping[str, str] | None = None, **colours: str) -> Theme:
+    """Textual's theme of that name with other colours out of the 16."""
+    own = BUILTIN_THEMES[name]
+    changed: dict[str, Any] = {**colours, "variables": {**own.variables, **(variables or {})}}
+    return dataclasses.replace(own, **changed)
+
 
 THEMES = (
     Theme(
@@ -70,7 +81,16 @@ THEMES = (
         panel="#e8eaed",
         dark=False,
     ),
-)
+    _ansi(
+        "ansi-dark", primary="ansi_cyan", secondary="ansi_bright_blue", accent="ansi_yellow",
+        error="ansi_bright_red",
+    ),
+    _ansi(
+        "ansi-light", {"block-cursor-background": "ansi_white",
+                       "block-cursor-foreground": "ansi_black"},
+        secondary="ansi_bright_black", success="ansi_blue",
+    ),
+)  # fmt: skip
 
 
 def few_colours() -> bool:

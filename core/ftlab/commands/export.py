@@ -1,29 +1,33 @@
 """Give what a run made in the form that another tool reads.
 
 adapter: PEFT's format, which a finished run has anyway; merged: an ordinary Hugging Face model;
-ollama: the same with a Modelfile, for `ollama create NAME -f DIR/Modelfile`. The path is printed.
+gguf: one file for llama.cpp and what is built on it; ollama: such a file with a Modelfile, for
+`ollama create NAME -f DIR/Modelfile`. The path is printed. Each of the last three has a model card;
+card prints the one for what the run itself made.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ftlab.commands import common
 from ftlab.errors import ConfigError
 from ftlab.run import Run
 
-FORMS = ("adapter", "merged", "ollama")
+FORMS = ("adapter", "merged", "gguf", "ollama", "card")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     common.run_argument(parser)
     parser.add_argument(
-        "--to", choices=FORMS, default="merged", help="what is wanted (default: merged)"
-    )
+        "--to", "--format", choices=FORMS, default="merged",
+        help="what is wanted (default: merged)",
+    )  # fmt: skip
     parser.add_argument(
-        "--dtype", choices=("bf16", "fp16", "fp32"), default="bf16",
-        help="of merged weights on disk (default: bf16)",
+        "--dtype", choices=("bf16", "fp16", "fp32", "q8_0"), default="bf16",
+        help="of the weights on disk; q8_0 (8.5 bits a weight) for gguf and ollama (default: bf16)",
     )  # fmt: skip
 
 
@@ -33,15 +37,34 @@ def main(args: argparse.Namespace) -> int:
     if args.to == "adapter":
         print(_made(run))
         return 0
-    from ftlab.export import merged
+    if args.to == "card":
+        from ftlab.export.card import card
+
+        print(card(run, Path(_made(run)).name), end="")
+        return 0
+    if args.to == "merged":
+        print(_merged(run, args.dtype))
+        return 0
+    from ftlab.export.ollama import MODELFILE
+    from ftlab.export.single import export_gguf
+
+    common.say(f"writing {run.id}, made from {run.plan().config.model.name}, as one file ...")
+    file, notes = export_gguf(run, args.dtype, ollama=args.to == "ollama")
+    for note in notes:
+        common.say(f"note: {note}")
+    print(file if args.to == "gguf" else file.parent)
+    if args.to == "ollama":
+        common.say(f"ollama create {run.id} -f {file.parent / MODELFILE}")
+    return 0
+
+
+def _merged(run: Run, dtype: str) -> Path:
+    if dtype == "q8_0":
+        raise ConfigError("--dtype q8_0 is a format of GGUF: take --to gguf, or bf16, fp16, fp32")
+    from ftlab.export.merged import export_merged
 
     common.say(f"merging the adapter of {run.id} into {run.plan().config.model.name} ...")
-    more = merged.with_modelfile(run) if args.to == "ollama" else lambda folder: None
-    folder = merged.export_merged(run, args.dtype, more)
-    print(folder)
-    if args.to == "ollama":
-        common.say(f"ollama create {run.id} -f {folder / merged.MODELFILE}")
-    return 0
+    return export_merged(run, dtype)
 
 
 def _made(run: Run) -> str:

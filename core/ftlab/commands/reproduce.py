@@ -8,6 +8,10 @@ hashes. Where something differs that can change the result, the verdict INCOMPAR
 a step is made. Exit code 0 for BITWISE and NUMERIC, 4 for any other verdict; the new run stays,
 with the verdict in its reproduce.json.
 
+--trace STEP runs to that step and keeps a hash of every tensor that it makes, layer by layer: where
+RUN has such a trace too, the first tensor that differs is named. A run whose bits came again gets
+the trace that was made here, and a bundle carries it.
+
 NUMERIC (the curves stay within what rounding does to this run) needs to know what rounding does:
 --calibrate N runs it N times with another order of sums first, and keeps that in its noise.json.
 """
@@ -19,7 +23,7 @@ import sys
 from pathlib import Path
 
 from ftlab import atomic, launch, probe, registry
-from ftlab.commands import common
+from ftlab.commands import common, tracing
 from ftlab.commands.watch import watch
 from ftlab.errors import ConfigError
 from ftlab.facts import Facts
@@ -57,6 +61,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="measure the noise floor first, by N runs (2 or more) with another order of sums",
     )
+    parser.add_argument(
+        "--trace", metavar="STEP", type=int, default=0,
+        help="run to STEP and name the first tensor that differs in it; no verdict",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="do not print the plan")
     common.json_option(parser, "the verdict")
 
@@ -79,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
     if found := rerun.hopeless(original, plan):
         return _tell(found, args)
     with Interrupts() as interrupts:
+        if args.trace:
+            return tracing.trace(original, plan, args, interrupts)
         if args.calibrate:
             code = _calibrate(original, asked, collect, args, interrupts)
             if code:

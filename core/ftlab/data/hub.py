@@ -7,13 +7,13 @@ counts are not reported, and HF_HUB_OFFLINE is `datasets`' own to respect.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ftlab.errors import DataError, EnvironmentUnfit, Problem, TryLater
+from ftlab.offline import is_offline, switch
 
 BUILDERS = ("json", "csv", "parquet", "text", "arrow", "cache")
 
@@ -88,10 +88,10 @@ def _explain(
             f"accept its terms at https://huggingface.co/datasets/{source}, then run "
             "`hf auth login`",
         )
-    if _offline() and names & {"ConnectionError", "OfflineModeIsEnabled", "FileNotFoundError"}:
+    if is_offline() and names & {"ConnectionError", "OfflineModeIsEnabled", "FileNotFoundError"}:
         return EnvironmentUnfit(
             f"{setting}: {source} is no local file or folder and not in the data set cache, and "
-            f"HF_HUB_OFFLINE forbids to look on the hub{_meant(nearest)}"
+            f"{switch()} forbids to look on the hub{_meant(nearest)}"
         )
     if "ConnectionError" in names or "Timeout" in type(error).__name__:
         return TryLater(f"{setting}: the hub cannot be reached for {source}: {text}")
@@ -129,7 +129,3 @@ def _meant(nearest: str) -> str:
 
 def _data(setting: str, message: str, hint: str = "") -> DataError:
     return DataError([Problem(setting, message, hint)])
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")

@@ -14,13 +14,14 @@ from typing import Any
 
 from ftlab import atomic, identity, paths
 from ftlab.facts import Gpu
+from ftlab.offline import VARIABLES, is_offline
 from ftlab.schema import RunConfig
 from ftlab.values import parse_bytes
 
 RUN_LABEL, PATH_LABEL, ROLE_LABEL = "ftlab.run", "ftlab.path", "ftlab.role"
 SECRET = "/run/secrets/hf_token"
 # Besides what changes numerics (identity.VARIABLES), these reach into the container.
-PASSED = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
+PASSED = (*VARIABLES, "HF_ENDPOINT", "TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
 KEPT_OUT = frozenset({"CUDA_VISIBLE_DEVICES"})  # the engine counts GPUs for itself
 
 
@@ -93,7 +94,7 @@ def network(config: RunConfig, local: bool, *, chosen: bool = False) -> str:
         chosen: the mode in `config` is the plan's choice, which yields where the hub is offline.
     """
     mode = config.launch.network
-    if (chosen or mode == "auto") and os.environ.get("HF_HUB_OFFLINE") == "1":
+    if (chosen or mode == "auto") and is_offline():
         return "none"
     if mode != "auto":
         return mode

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ftlab.models.block import LAYER_SITES, Block, Tables
 from ftlab.models.fused.folded import FoldedGroup
+from ftlab.models.fused.layer_forward import Tap
 from ftlab.models.fused.stack import Stack, stack
 from ftlab.models.graphed import Graphs, Settings
 from ftlab.models.layers import Embedding, Mode, Norm, Projection
@@ -61,6 +62,7 @@ class Decoder:
         self.schedule: Schedule | None = None  # of the fused layers; None: by `checkpointing`
         self.folds: bool | None = None  # LoRA folded into larger products; None: on a GPU
         self.graphs: Graphs | None = None  # where passes of the same shape are replayed
+        self.tap: Tap | None = None  # told of what the fused layers make
         self._stacks: dict[bool, Stack] = {}
 
     @property
@@ -126,7 +128,9 @@ class Decoder:
         if self.fused:
             chosen = RECOMPUTE_ALL if checkpointing else KEEP_ALL
             schedule = self.schedule or uniform(self.spec.num_layers, chosen)
-            return self._stack(adapter)(x, rotations, plan, schedule, mode.rng)
+            layers = self._stack(adapter)
+            layers.tap = self.tap
+            return layers(x, rotations, plan, schedule, mode.rng)
         for block in self.blocks:
             if checkpointing and torch.is_grad_enabled():
                 x = recomputed(block, x, rotations, plan, mode)
@@ -237,7 +241,8 @@ class Decoder:
 
     def _pass(self, tokens: Tokens, settings: Settings, rng: StepRng | None) -> Tensor:
         rng = rng if self.training else None
-        if self.graphs is not None and self.training and tokens.packed is not None:
+        replays = self.graphs is not None and self.tap is None and self.training
+        if self.graphs is not None and replays and tokens.packed is not None:
             return self.graphs(tokens, settings, rng)
         return self._compute(tokens, tokens.plan(), settings, rng)
 

@@ -76,7 +76,9 @@ def load_model(
     tokenizer = load_tokenizer(str(folder), trust_remote_code=trust_remote_code)
     config = _native_config(with_rope_scaling(raw, rope_scaling), source.name)
     held = "fp32" if full else precision
-    model = _weights(folder, config, held, as_dtype(compute_dtype), device)
+    # PyTorch's attention knows no soft-cap: transformers 4 leaves it out without a word, 5 refuses.
+    attention = "sdpa" if spec.attention_softcap is None else "eager"
+    model = _weights(folder, config, held, as_dtype(compute_dtype), device, attention)
     model.name_or_path = source.name
     _freeze(model, spec, full)
     if adapter is not None and not full:
@@ -146,8 +148,9 @@ def _native_config(raw: Mapping[str, Any], name: str) -> Any:
 
 
 def _weights(
-    folder: Path, config: Any, precision: str, compute_dtype: torch.dtype, device: str
-) -> Any:
+    folder: Path, config: Any, precision: str, compute_dtype: torch.dtype, device: str,
+    attention: str,
+) -> Any:  # fmt: skip
     """The Hugging Face model; refused if a tensor is missing or has another shape."""
     arguments: dict[str, Any] = {"dtype": DTYPES.get(precision, compute_dtype)}
     if precision in _QUANTISED or device != "cpu":
@@ -164,7 +167,7 @@ def _weights(
                 config=config,
                 use_safetensors=True,
                 local_files_only=True,
-                attn_implementation="sdpa",
+                attn_implementation=attention,
                 output_loading_info=True,
                 **arguments,
             )

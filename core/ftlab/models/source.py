@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import EnvironmentUnfit, TryLater
+from ftlab.offline import is_offline, switch
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _SMALL = ["*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken"]
@@ -114,14 +115,6 @@ def quantisation_of(config: Mapping[str, Any]) -> str:
     return "bitsandbytes-int8"
 
 
-def is_offline(offline: bool = False) -> bool:
-    """Whether the hub may not be asked."""
-    flags = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    return offline or any(
-        os.environ.get(flag, "").upper() in ("1", "TRUE", "YES") for flag in flags
-    )
-
-
 def _shards(folder: Path) -> list[str]:
     """File names that the index lists; empty without an index."""
     path = folder / _INDEX
@@ -186,7 +179,8 @@ def _explained(name: str, revision: str | None, offline: bool) -> Iterator[None]
         if offline:
             raise EnvironmentUnfit(
                 f"model {name!r} is not in the local cache and the hub is switched off "
-                "(HF_HUB_OFFLINE); unset it once to download, or give a local folder"
+                f"({switch() or 'HF_HUB_OFFLINE'}); unset it once to download, or give a local "
+                "folder"
             ) from error
         raise TryLater(f"the hub cannot be reached for model {name!r}: {error}") from error
     except (errors.HfHubHTTPError, OSError) as error:

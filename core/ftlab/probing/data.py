@@ -11,7 +11,7 @@ from typing import Any
 
 from ftlab import versions
 from ftlab.facts import DataFacts, ModelFacts, from_json, to_json
-from ftlab.models.source import is_offline
+from ftlab.offline import is_offline
 from ftlab.probing import remember
 from ftlab.schema import RunConfig
 

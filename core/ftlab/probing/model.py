@@ -15,7 +15,8 @@ from typing import Any
 from ftlab.errors import EnvironmentUnfit, TryLater
 from ftlab.facts import ModelFacts
 from ftlab.models.families import find, spec_from_config
-from ftlab.models.source import Source, is_offline, quantisation_of, read_config, resolve
+from ftlab.models.source import Source, quantisation_of, read_config, resolve
+from ftlab.offline import is_offline, switch
 from ftlab.probing import hashes, headers
 from ftlab.schema import ModelSection
 
@@ -135,7 +136,7 @@ def _missing(source: Source, missing: list[str], present: Iterable[str]) -> str:
             "with save_pretrained"
         )
     elif not source.local and is_offline():
-        text += "; HF_HUB_OFFLINE is set, unset it once to download the weights"
+        text += f"; {switch()} is set, unset it once to download the weights"
     return text
 
 

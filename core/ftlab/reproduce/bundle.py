@@ -4,7 +4,7 @@ A bundle is a plain tar. Its first member, bundle.json, names every other one in
 bytes and sha256:
 
     config.yaml data/index.json env.lock events.jsonl exit.json export/... ledger.bin
-    manifest.json noise.json plan.json status.json
+    manifest.json noise.json plan.json status.json traces/...
 
 data/index.json is the recipe of the batches and the hash of their stream; tokens and model are not
 in a bundle, only their hashes. The same run gives the same bytes on any machine: members are
@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from ftlab import atomic, ledger, manifest, pins
 from ftlab.errors import ConfigError, FtlabError
-from ftlab.reproduce import compare
+from ftlab.reproduce import compare, trace
 from ftlab.run import Run, Status
 
 FORMAT, BUNDLE_VERSION = "ftlab bundle", 1
@@ -106,6 +106,8 @@ def _sources(
     """Member -> where its bytes are, sorted; and words for what is missing."""
     found: dict[str, Source] = {name: run.path / name for name in REQUIRED}
     found |= {n: run.path / n for n in OPTIONAL if n != LOCK and (run.path / n).is_file()}
+    traces = sorted((run.path / trace.FOLDER).glob("step-*.jsonl"))
+    found |= {f"{trace.FOLDER}/{file.name}": file for file in traces}
     found["status.json"] = _status(run)
     lacking = []
     wanted = _locked(made)

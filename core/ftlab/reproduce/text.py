@@ -48,6 +48,11 @@ def _because(verdict: Verdict) -> str:
 def _details(verdict: Verdict) -> Iterator[str]:
     if verdict.first is not None:
         yield f"  first difference: {verdict.first}"
+        if verdict.word == NOT_REPRODUCED:
+            yield (
+                f"  `ftrun reproduce {verdict.a} --trace {verdict.first.step}`, there and here, "
+                f"names the tensor"
+            )
     if verdict.excess is not None:
         yield f"  outside the noise floor: {verdict.excess}"
     elif verdict.word == NOT_REPRODUCED and verdict.floor is None and verdict.first is not None:

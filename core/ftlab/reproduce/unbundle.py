@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from ftlab import atomic, ledger, manifest, registry
 from ftlab.errors import ConfigError, DataError, FtlabError
-from ftlab.reproduce import compare
+from ftlab.reproduce import compare, trace
 from ftlab.reproduce.bundle import (
     BUNDLE_VERSION,
     FORMAT,
@@ -36,6 +36,7 @@ from ftlab.run import Run
 _LARGEST_LIST = 1 << 24
 _PIECE = 1 << 20
 _OUTPUT = re.compile(r"export(/[A-Za-z0-9_][A-Za-z0-9._-]*)+\Z")
+_TRACE = re.compile(rf"{trace.FOLDER}/step-[1-9][0-9]{{0,11}}\.jsonl\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _END = 2 * tarfile.BLOCKSIZE  # zeros that end every tar
 
@@ -150,7 +151,9 @@ def _list(
 
 def _member(entry: Mapping[str, Any]) -> Member:
     member = Member(entry["name"], entry["bytes"], entry["sha256"])
-    if member.name not in REQUIRED + OPTIONAL and not _OUTPUT.match(member.name):
+    if member.name not in REQUIRED + OPTIONAL and not (
+        _OUTPUT.match(member.name) or _TRACE.match(member.name)
+    ):
         raise ValueError(f"{member.name!r} is no file of a bundle")
     if not isinstance(member.bytes, int) or member.bytes < 0 or not _SHA256.match(member.sha256):
         raise ValueError(f"size or sha256 of {member.name!r}")

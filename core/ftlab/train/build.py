@@ -24,6 +24,7 @@ from ftlab.models.engine import Decoder
 from ftlab.models.load import Loaded, load_model
 from ftlab.plan import Plan
 from ftlab.planning.schedule import from_text
+from ftlab.reproduce import trace
 from ftlab.run import Run
 from ftlab.train import checkpoint
 from ftlab.train.evaluators import evaluator, sampler
@@ -43,6 +44,7 @@ from ftlab.train.rehearsal import kept_gradients, settle
 from ftlab.train.schedules import schedule
 from ftlab.train.signals import StopSignal
 from ftlab.train.state import TrainState
+from ftlab.train.tracing import Tracer
 
 ASKED_SAMPLES = 3  # answers to a `sample` request where none are made at evaluations
 HASH_EVERY = 50  # steps between state hashes in the ledger, at least
@@ -272,7 +274,9 @@ def _hooks(desk: Desk, work: Work, ledger: Ledger, samples: EventWriter) -> list
         every=int(settings.eval_every),
     )
     requests = Requests(Inbox(run), desk.stop, saver, evaluations, desk.events)
-    return [recorder, saver, evaluations, requests]
+    step = trace.asked(run)
+    tracers: list[Hook] = [Tracer(run, work.model, step)] if step else []
+    return [recorder, *tracers, saver, evaluations, requests]
 
 
 def _pace(plan: Plan, work: Work) -> Pace:

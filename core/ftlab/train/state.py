@@ -74,7 +74,7 @@ class TrainState:
         tensors = dict(self.parameters) | state_tensors(self.optimizer, self.parameters)
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(_bytes(tensor))
+            digest.update(raw_bytes(tensor))
         return digest.digest()[:16]
 
     def write(self, folder: Path, step: int) -> None:
@@ -150,7 +150,7 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file(plain, path, metadata={"format": "pt"})
 
 
-def _bytes(tensor: Tensor) -> Any:
+def raw_bytes(tensor: Tensor) -> Any:
     """The raw bytes of `tensor`, whatever its dtype, without a copy where it is on the CPU."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftlab import cli
-from ftlab.export import merged
+from ftlab.export import merged, single
 from ftlab.run import Run
 
 
@@ -26,24 +26,49 @@ def test_the_adapter_is_where_the_run_put_it(
     assert capsys.readouterr().out == f"{planned.export_dir / 'adapter'}\n"
 
 
-@pytest.mark.parametrize("form", ["merged", "ollama"])
+def test_the_card_is_printed(planned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(planned, "--to", "card") == 2
+    (planned.export_dir / "adapter").mkdir(parents=True)
+    assert export(planned, "--to", "card") == 0
+    assert capsys.readouterr().out.startswith("---\nbase_model:")
+
+
 def test_merging_is_asked_for(
-    planned: Run, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    planned: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
 
-    def fake(run: Run, dtype: str, more: Any) -> Path:
-        folder = run.export_dir / "merged"
-        folder.mkdir(parents=True)
-        more(folder)
-        asked.append((run.id, dtype, (folder / "Modelfile").exists()))
-        return folder
+    def fake(run: Run, dtype: str) -> Path:
+        asked.append((run.id, dtype))
+        return run.export_dir / "merged"
 
     monkeypatch.setattr(merged, "export_merged", fake)
-    assert export(planned, "--to", form, "--dtype", "fp16") == 0
-    assert asked == [(planned.id, "fp16", form == "ollama")]
+    assert export(planned, "--dtype", "fp16") == 0
+    assert asked == [(planned.id, "fp16")]
+    assert capsys.readouterr().out == f"{planned.export_dir / 'merged'}\n"
+    assert export(planned, "--dtype", "q8_0") == 2
+    assert "--to gguf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["gguf", "ollama"])
+@pytest.mark.parametrize("option", ["--to", "--format"])
+def test_one_file_is_asked_for(
+    planned: Run, form: str, option: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked: list[Any] = []
+
+    def fake(run: Run, kind: str, *, ollama: bool) -> tuple[Path, list[str]]:
+        asked.append((run.id, kind, ollama))
+        return run.export_dir / "x" / "a.gguf", ["mind the gap"]
+
+    monkeypatch.setattr(single, "export_gguf", fake)
+    assert export(planned, option, form, "--dtype", "q8_0") == 0
+    assert asked == [(planned.id, "q8_0", form == "ollama")]
     told = capsys.readouterr()
-    assert told.out == f"{planned.export_dir / 'merged'}\n"
+    where = planned.export_dir / "x"
+    assert told.out == f"{where / 'a.gguf' if form == 'gguf' else where}\n"
+    assert "note: mind the gap" in told.err
     assert ("ollama create" in told.err) == (form == "ollama")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ftlab.errors import ConfigError
 from ftlab.export.adapter import export_trained
-from ftlab.export.merged import export_merged, with_modelfile
+from ftlab.export.merged import export_merged, load_whole
 from ftlab.models.load import load_model
 from ftlab.run import Run
 from ftlab.schema import AdapterSection
@@ -69,14 +69,13 @@ def test_it_computes_the_same_and_loads_without_peft(base: Path, run: Run) -> No
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     wanted = logits(trained(base, run))
-    folder = export_merged(run, "fp32", with_modelfile(run))
+    folder = export_merged(run, "fp32")
     assert folder == run.export_dir / "merged"
     whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.testing.assert_close(logits(whole), wanted, atol=1e-5, rtol=1e-5)
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     assert (logits(plain) - wanted).abs().max() > 1e-3
     assert AutoTokenizer.from_pretrained(folder).eos_token == "w1"
-    assert (folder / "Modelfile").read_text() == "FROM .\nPARAMETER num_ctx 512\n"
 
 
 def test_the_dtype_is_that_of_the_file(base: Path, run: Run) -> None:
@@ -87,7 +86,6 @@ def test_the_dtype_is_that_of_the_file(base: Path, run: Run) -> None:
     with safe_open(folder / "model.safetensors", "pt") as file:
         kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118  no mapping
     assert kinds == {torch.bfloat16}
-    assert not (folder / "Modelfile").exists()
 
 
 def test_what_cannot_be_merged_is_refused(base: Path, run: Run) -> None:
@@ -98,3 +96,16 @@ def test_what_cannot_be_merged_is_refused(base: Path, run: Run) -> None:
     other = Run.create(dataclasses.replace(plan, config=full), run.path.parent, "full")
     with pytest.raises(ConfigError, match="trained every weight"):
         export_merged(other)
+    with pytest.raises(ConfigError, match="no model yet"):
+        load_whole(other)
+
+
+def test_a_run_that_trained_every_weight_is_whole(base: Path, run: Run) -> None:
+    plan = run.plan()
+    full = dataclasses.replace(plan.config, adapter=AdapterSection(kind="none"))
+    other = Run.create(dataclasses.replace(plan, config=full), run.path.parent, "full")
+    loaded = load_model(str(base), adapter=AdapterSection(kind="none"))
+    with torch.no_grad():
+        loaded.model.model.embed_tokens.weight.mul_(2)
+    export_trained(loaded.model, loaded.tokenizer, other.export_dir, dtype=torch.float32)
+    assert torch.equal(logits(load_whole(other).model.eval()), logits(loaded.model.eval()))

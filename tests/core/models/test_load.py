@@ -176,6 +176,18 @@ def test_either_dialect_of_rope_gives_one_model(llama: Path, tmp_path: Path, dia
     torch.testing.assert_close(logits(loaded.model), theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_generation_caps_as_training_does(tmp_path: Path) -> None:
+    """Gemma 2, which transformers 5 refuses to run with PyTorch's attention, and 4 runs wrongly."""
+    folder = save(
+        tmp_path, "gemma2", head_dim=16, attn_logit_softcapping=0.02, initializer_range=1.0
+    )
+    loaded = load_model(str(folder))
+    ids = torch.arange(3, 13)
+    with torch.no_grad():
+        theirs = loaded.model(ids[None]).logits[0]
+    torch.testing.assert_close(logits(loaded.model), theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_rope_scaling_of_a_run_reaches_model_and_engine(llama: Path) -> None:
     scaling = {"rope_type": "linear", "factor": 4.0}
     loaded = load_model(str(llama), rope_scaling=scaling)

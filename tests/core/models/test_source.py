@@ -14,7 +14,6 @@ from ftlab.errors import EnvironmentUnfit, TryLater
 from ftlab.models.source import (
     Source,
     fetch_weights,
-    is_offline,
     quantisation_of,
     read_config,
     resolve,
@@ -184,12 +183,3 @@ def test_broken_configs_are_named(tmp_path: Path, text: str | None, message: str
 )
 def test_quantisation_is_recognised(settings: Any, expected: str) -> None:
     assert quantisation_of({"quantization_config": settings}) == expected
-
-
-def test_offline_by_argument_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    assert not is_offline()
-    assert is_offline(True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert is_offline()

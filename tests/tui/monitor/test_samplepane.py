@@ -70,7 +70,14 @@ async def test_without_samples_it_says_how_to_get_one(make_run: Callable[..., Ru
     app = Bare()
     async with app.run_test(size=(60, 20)):
         pane = app.query_one(SamplePane)
-        pane.update(read(make_run("few", 5)))
+        live = read(make_run("few", 5))
+        live.state = "running"
+        pane.update(live)
         assert pane.text == "no samples yet: `g` asks for one"
-        pane.update(read(make_run("none", 0)))
+        live.state = "done"  # nobody would answer
+        pane.update(live)
+        assert pane.text.startswith("no samples were made: `train.samples`")
+        early = read(make_run("none", 0))
+        early.state = "planned"
+        pane.update(early)
         assert pane.text.endswith("once steps are made")

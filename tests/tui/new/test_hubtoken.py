@@ -13,7 +13,7 @@ from textual.app import App
 from textual.widgets import Input, Label
 from waiting import until
 
-from ftlab.errors import EnvironmentUnfit
+from ftlab.errors import DataError, EnvironmentUnfit, Problem
 from ftlab.run import Run
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.new import children, hubtoken
@@ -50,6 +50,16 @@ def test_a_given_token_reaches_children() -> None:
     assert os.environ["HF_TOKEN"] == TOKEN
 
 
+@pytest.mark.parametrize(("refused", "without", "with_one"), [
+    ("", False, False), ("model 'org/m' is gated: accept its terms", True, True),
+    ("model 'org/m' does not exist on the hub, or is private: check the name", True, False),
+])  # fmt: skip
+def test_when_it_is_asked_for(refused: str, without: bool, with_one: bool) -> None:
+    assert hubtoken.may_help(refused) is without
+    hubtoken.give(TOKEN)
+    assert hubtoken.may_help(refused) is with_one
+
+
 async def test_the_dialog_hides_what_is_typed_and_refuses_nothing_at_all() -> None:
     app: App[None] = App()
     given: list[str | None] = []
@@ -80,6 +90,41 @@ async def test_esc_leaves_everything_as_it_was() -> None:
         await until(lambda: bool(given))
     assert given == [None]
     assert not os.environ.get(hubtoken.VARIABLE)
+
+
+@pytest.mark.parametrize("refusal", [
+    EnvironmentUnfit("model 'org/m' does not exist on the hub, or is private: check the name"),
+    DataError([Problem("data.source", "there is no local file or folder o/d, and no such data set "
+                       "on the hub that you may read")]),
+])  # fmt: skip
+async def test_what_may_be_private_asks_once(
+    quiet: list[str], make_app: Callable[[], FtuiApp], monkeypatch: pytest.MonkeyPatch,
+    refusal: Exception,
+) -> None:  # fmt: skip
+    """With a token in use it is taken for a misspelt name."""
+
+    async def facts(config: Any, runs_dir: Path) -> Any:
+        raise refusal
+
+    monkeypatch.setattr(children, "facts", facts)
+    app = make_app()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: app.current_mode == "home")
+        app.clone("model: org/m\ndata: o/d\n", "old")
+        screen = app.screen
+        assert isinstance(screen, NewScreen)
+        await until(lambda: screen.is_running and hasattr(screen, "planner"))
+        await until(lambda: bool(screen.planner.gated))
+        screen.go("review")
+        screen.action_launch()
+        await until(lambda: asked(app))
+        await pilot.press(*TOKEN, "enter")
+        await until(lambda: app.screen is screen and not screen.planner.looking)
+        await until(lambda: bool(screen.planner.gated))
+        screen.action_launch()
+        await pilot.pause()
+        assert app.screen is screen
+        assert any("come first" in note.message for note in app._notifications)
 
 
 async def test_a_gated_model_asks_at_the_start_and_the_token_stands_nowhere(

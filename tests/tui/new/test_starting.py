@@ -36,15 +36,39 @@ async def test_a_full_disk_is_told_and_the_draft_is_kept(
 
         monkeypatch.setattr(os, "open", full)
         before = screen.draft.yaml()
-        for key in ("ctrl+s", "y", "enter"):
+        opened_in_editor: list[Any] = []
+        monkeypatch.setattr(app, "edit", opened_in_editor.append)
+        for key in ("ctrl+s", "y", "e", "enter"):
             app.clear_notifications()
             await pilot.press(key)
             await pilot.pause(0.3)
             assert app.is_running
-            assert key == "y" or any("no space" in n.message for n in app._notifications), key
+            told = [note.message for note in app._notifications]
+            assert key == "y" or any("no space" in message for message in told), key
+            assert not any(message.startswith("saved") for message in told)
+        assert opened_in_editor == []  # an old or empty file would replace the draft
         assert screen.draft.yaml() == before
         assert Run.all(app.lab.runs_dir) == []
         monkeypatch.undo()
+
+
+async def test_a_draft_that_cannot_be_kept_is_told_once(
+    quiet: list[str], make_app: Callable[[], FtuiApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    app.lab.state.parent.mkdir(parents=True, exist_ok=True)
+    app.lab.state.write_text("a file where the folder should be")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("2")
+        screen = app.screen
+        assert isinstance(screen, NewScreen)
+        for rank in (8, 16, 32):
+            screen.draft.set("adapter.r", rank)
+            screen.refresh_draft()
+            await pilot.pause()
+        told = [n.message for n in app._notifications if "in memory alone" in n.message]
+        assert len(told) == 1
+        assert screen.draft.get("adapter.r") == 32
 
 
 async def test_a_quick_start_on_a_full_disk(

@@ -17,6 +17,7 @@ from ftlab_tui.app import FtuiApp
 from ftlab_tui.monitor.screen import MonitorScreen
 from ftlab_tui.runs import commands
 from ftlab_tui.runs.compareview import CompareView
+from ftlab_tui.runs.exporting import ExportDialog
 from ftlab_tui.runs.notesdialog import NotesDialog
 from ftlab_tui.runs.screen import RunsScreen
 from ftlab_tui.widgets.confirm import Confirm
@@ -203,16 +204,17 @@ def test_an_export_is_asked_and_goes_through_ftrun(three, make_app, monkeypatch,
 
     async def journey(pilot: Any) -> None:
         await pilot.press("x")
-        question = await asked(pilot)
-        assert "alpha" in question.question
-        assert "export/merged" in question.detail
-        await pilot.press("enter")  # the safe answer
+        await until(lambda: isinstance(pilot.app.screen, ExportDialog))
+        await pilot.press("enter")  # starts nothing
+        assert "export/merged" in pilot.app.screen.detail
+        await pilot.press("escape")
         await until(lambda: isinstance(pilot.app.screen, RunsScreen))
         assert asked_for == []
         await pilot.press("x")
-        await asked(pilot)
-        await pilot.press("y")
-        await until(lambda: asked_for == [["export", str(three[0].path)]])
+        await until(lambda: isinstance(pilot.app.screen, ExportDialog))
+        await pilot.press("right", "down", *["right"] * 3, "y")
+        wanted = ["export", str(three[0].path), "--to", "gguf", "--dtype", "q8_0"]
+        await until(lambda: asked_for == [wanted])
         await until(lambda: any("no disk" in n.message for n in pilot.app._notifications))
 
     drive(make_app(three[2]), journey)

@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from ftlab.run import LIVE
 from ftlab_tui.colours import styles
 from ftlab_tui.reading.live import Event, LiveRun
 
@@ -48,12 +49,12 @@ class SamplePane(VerticalScroll, can_focus=True):
         if prompts:
             self.number %= len(prompts)
         events = prompts[self.number][1] if prompts else []
-        made = bool(live.last_step)  # decides the words where there is no sample
-        key = self.number, tuple(id(event) for event in events), len(prompts), made, self.app.theme
+        words = "" if prompts else _none(live)
+        key = self.number, tuple(id(event) for event in events), len(prompts), words, self.app.theme
         if key == self._key:
             return
         self._key = key
-        text = self._describe(prompts[self.number][0], events) if prompts else Text(_none(live))
+        text = self._describe(prompts[self.number][0], events) if prompts else Text(words)
         self._text = text.plain
         self.query_one(Static).update(text)
         steps = " → ".join(str(event.get("step", "?")) for event in events)
@@ -86,4 +87,7 @@ def _answer(event: Event) -> str:
 
 
 def _none(live: LiveRun) -> str:
+    """Why there is nothing to see."""
+    if live.state not in (*LIVE, "planned"):
+        return "no samples were made: `train.samples` makes some at every evaluation"
     return f"no samples yet: `g` asks for one{'' if live.last_step else ' once steps are made'}"

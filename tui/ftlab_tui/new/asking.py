@@ -25,7 +25,7 @@ class Asking(ModeScreen):
     """Questions whose answers come later; none of them holds up a key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+t", "token", "Token", show=False, tooltip="a token for gated models"),
+        Binding("ctrl+t", "token", "Token", show=False, tooltip="for what is gated or private"),
     ]
     machine: Machine | None
     models: list[sources.LocalModel]

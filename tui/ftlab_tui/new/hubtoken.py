@@ -1,4 +1,4 @@
-"""The prompt for a token of the hub, for gated models and data; it stays in this process alone.
+"""The prompt for a token of the hub, for gated and private ones; it stays in this process alone.
 
 The token goes into HF_TOKEN of this process, which the children that read models and the trainers
 started from here inherit. No YAML, command line, log or message holds it; a container gets it
@@ -33,6 +33,14 @@ def fault(token: str) -> str:
     if not re.fullmatch(r"[!-~]+", token):
         return "a token is one word of plain characters"
     return ""
+
+
+def may_help(refused: str) -> bool:
+    """Whether to ask for a token at once after the hub said no in these words.
+
+    What is not there for the token in use may just be misspelt: then it is not asked for again.
+    """
+    return bool(refused) and ("is gated" in refused or not os.environ.get(VARIABLE))
 
 
 def give(token: str) -> None:

@@ -22,6 +22,8 @@ PROBED = tuple(
     if path == "method.kind"
     or (path.startswith(("data.", "model.")) and path not in ("data.packing", "model.precision"))
 )
+# Words of `ftlab` on what a token may open: gated, private, or not there at all.
+KEPT_BACK = ("is gated", "or is private", "that you may read")
 
 
 class Planner:
@@ -65,9 +67,12 @@ class Planner:
 
     @property
     def gated(self) -> str:
-        """What the hub keeps back without a token or an accepted licence, "" when nothing."""
+        """What the hub keeps back without a token or an accepted licence, "" when nothing.
+
+        A private repository looks to the hub's users like one that does not exist.
+        """
         said = (self.failure, *(problem.message for problem in self.problems.values()))
-        return next((words for words in said if "is gated" in words), "")
+        return next((words for words in said if any(part in words for part in KEPT_BACK)), "")
 
     async def look(self, config: RunConfig, draft: Draft, tell: Callable[[], None]) -> None:
         """Get the facts of model and data; `tell` is called when `busy` changed."""

@@ -39,7 +39,7 @@ class NewScreen(Asking, Starting, Widths):
         "Enter takes what is chosen and goes on; esc goes back. The pane on the right is the file "
         "that `ftrun train` takes: the same run without this app. The memory bar is the plan's own "
         "estimate. Model and data are read by another process as soon as both are chosen. "
-        "ctrl+left and ctrl+right move the border; ctrl+t takes a token for gated models."
+        "ctrl+left and ctrl+right move the border; ctrl+t takes a token of the hub."
     )
     CSS = """
     NewScreen #stepper { height: 1; background: $surface; padding: 0 1; }
@@ -71,6 +71,7 @@ class NewScreen(Asking, Starting, Widths):
         self.models: list[sources.LocalModel] = []
         self.bases = sources.bases()
         self.launching = False
+        self.draft_fault = ""
         self.noted = ""
         self.timer: Timer | None = None
         standard = next(base for base in self.bases if base.name == "standard")
@@ -99,8 +100,9 @@ class NewScreen(Asking, Starting, Widths):
         return "run.yaml", self.draft.yaml()
 
     def edited(self) -> Path | None:
-        """The draft as a file."""
-        return self._write(self.lab.state / "draft.yaml")
+        """The draft as a file; nothing is opened where it cannot be written."""
+        self.draft_fault = ""  # it is asked for, so it is told again
+        return self.keep_draft()
 
     def after_edit(self, path: Path) -> None:
         """Read the draft back."""
@@ -367,7 +369,7 @@ class NewScreen(Asking, Starting, Widths):
     def _show(self, problems: dict[str, Problem]) -> None:
         """Everything that depends on the draft."""
         planner, draft = self.planner, self.draft
-        path = self._write(self.lab.state / "draft.yaml")
+        path = self.keep_draft() or self.lab.state / "draft.yaml"
         missing = [p.split(".")[0] for p in ("model.name", "data.source") if not draft.has(p)]
         note = (
             planner.busy

@@ -11,6 +11,7 @@ from ftlab import atomic, launch, registry
 from ftlab.errors import FtlabError, Problem
 from ftlab.plan import Plan
 from ftlab.run import Run
+from ftlab_tui.new import hubtoken
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner, key_of
 from ftlab_tui.widgets.modescreen import ModeScreen
@@ -35,6 +36,7 @@ class Starting(ModeScreen):
     draft: Draft
     planner: Planner
     launching: bool
+    draft_fault: str  # why the draft could not be written last time
 
     def refresh_draft(self) -> None:
         """Judge and plan the draft again; given by the screen."""
@@ -61,7 +63,7 @@ class Starting(ModeScreen):
         elif problems or self.planner.failed == key_of(self.draft):
             self.launching = False
             self._show({**self.planner.problems, **problems})
-            if self.planner.gated and not problems:
+            if not problems and hubtoken.may_help(self.planner.gated):
                 self.action_token()
             else:
                 self.notify("the problems above come first", severity="warning")
@@ -86,13 +88,30 @@ class Starting(ModeScreen):
         """Write the file here, under a name that is free."""
         taken = {path.name for path in Path().glob("run*.yaml")}
         names = ("run.yaml", *(f"run-{number}.yaml" for number in range(2, 1000)))
-        path = self._write(Path(next(name for name in names if name not in taken)))
-        self.notify(f"saved {path}; `ftrun train {path}` runs it", markup=False)
+        path = Path(next(name for name in names if name not in taken))
+        fault = self._write(path)
+        if fault:
+            self.notify(fault, severity="error", markup=False)
+        else:
+            self.notify(f"saved {path}; `ftrun train {path}` runs it", markup=False)
 
-    def _write(self, path: Path) -> Path:
+    def keep_draft(self) -> Path | None:
+        """Write the draft into the state folder; None where it cannot be, which is told once."""
+        path = self.lab.state / "draft.yaml"
+        fault = self._write(path)
+        if fault and fault != self.draft_fault:
+            self.notify(f"the draft is kept in memory alone: {fault}", severity="warning",
+                        markup=False, timeout=10)  # fmt: skip
+        self.draft_fault = fault
+        return None if fault else path
+
+    def _write(self, path: Path) -> str:
+        """Write the draft; what is wrong, "" when nothing is."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, self.draft.yaml(), durable=False)
-        except (OSError, FtlabError) as error:
-            self.notify(str(error), severity="warning", markup=False)
-        return path
+        except OSError as error:
+            return str(atomic.storage_error(error, path))
+        except FtlabError as error:
+            return str(error)
+        return ""

@@ -15,6 +15,7 @@ from ftlab.errors import FtlabError
 from ftlab.run import LIVE, Run
 from ftlab_tui.names import short
 from ftlab_tui.runs import commands, resuming
+from ftlab_tui.runs.exporting import ExportDialog
 from ftlab_tui.runs.notesdialog import NotesDialog
 from ftlab_tui.runs.rows import bytes_text
 from ftlab_tui.widgets.confirm import Confirm
@@ -167,12 +168,9 @@ class RunActions(ModeScreen):
             have = f"; the adapter is at {adapter}" if adapter.is_dir() else ""
             self.tell(f"{commands.missing('export')}{have}", "warning")
             return
-        detail = (
-            f"`ftrun export {run.id}` merges its adapter into the base model, in main memory as "
-            f"fp32; the result lies in {short(run.export_dir / 'merged')}. The adapter stays."
-        )
-        if await self.app.push_screen_wait(Confirm(f"Export run {run.id}?", detail, yes="Export")):
-            await self.command("export", str(run.path))
+        arguments = await self.app.push_screen_wait(ExportDialog(run))
+        if arguments is not None:
+            await self.command(*arguments)
 
     @work(group="command")
     async def action_reproduce(self) -> None:

@@ -11,14 +11,16 @@ import shlex
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ftlab.cli import COMMANDS
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Child:
     """A command that was started."""
 
@@ -62,13 +64,22 @@ def missing(name: str) -> str:
 
 
 def start(arguments: Sequence[str], state: Path) -> Child:
-    """Start `ftrun ARGUMENTS` detached; its output goes into the app's state folder."""
+    """Start `ftrun ARGUMENTS` detached; its output goes into the app's state folder.
+
+    Where nothing can be written there, a full disk above all, it goes into memory: why a command
+    failed is worth most then.
+    """
     words = shlex.join(["ftrun", *arguments])
-    folder = state / "commands"
-    output = folder / f"{time.strftime('%m%d-%H%M%S')}-{arguments[0]}-{os.getpid()}.txt"
+    name = f"{time.strftime('%m%d-%H%M%S')}-{arguments[0]}-{os.getpid()}.txt"
+    output, descriptor = state / "commands" / name, -1
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with output.open("ab") as file:
+        try:
+            file = _writable(output)
+        except OSError:
+            descriptor = os.memfd_create(name)
+            output = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+            file = output.open("ab")
+        with file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ftlab", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -79,4 +90,20 @@ def start(arguments: Sequence[str], state: Path) -> Child:
             )
     except OSError as error:
         return Child(words, output, None, f"cannot start {words}: {error.strerror}")
-    return Child(words, output, process)
+    child = Child(words, output, process)
+    if descriptor >= 0:  # memory has no other name: held while the child is spoken of
+        weakref.finalize(child, os.close, descriptor)
+    return child
+
+
+def _writable(output: Path) -> BinaryIO:
+    """The file, opened and proven to take text: an empty one can be made on a full disk too."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    file = output.open("ab")
+    try:
+        file.write(b"\n")
+        file.flush()
+    except OSError:
+        file.close()
+        raise
+    return file

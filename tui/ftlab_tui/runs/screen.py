@@ -93,7 +93,8 @@ The filter takes several words; #word is a tag, !word leaves out. Deleted runs g
 
     def about(self) -> str:
         """The folder and how many runs are in it."""
-        return f"{len(self.rows)} runs in {self.lab.runs_dir}"
+        count = len(self.rows)
+        return f"{count} run{'' if count == 1 else 's'} in {self.lab.runs_dir}"
 
     def on_mount(self) -> None:
         """Begin to read."""

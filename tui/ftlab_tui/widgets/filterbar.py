@@ -33,7 +33,10 @@ class FilterBar(Horizontal):
     def compose(self) -> ComposeResult:
         """A sign and the text."""
         yield Label("/")
-        yield Input(placeholder="type to filter, Enter keeps it, esc clears it", compact=True)
+        # Disabled while it is hidden, else it would take the focus, and every key, of a screen that
+        # has nothing else to take it.
+        hint = "type to filter, Enter keeps it, esc clears it"
+        yield Input(placeholder=hint, compact=True, disabled=True)
 
     @property
     def text(self) -> str:
@@ -43,13 +46,14 @@ class FilterBar(Horizontal):
     def open(self) -> None:
         """Show the line and type into it."""
         self.add_class("-open")
-        self.query_one(Input).focus()
+        line = self.query_one(Input)
+        line.disabled = False
+        line.focus()
 
     def close(self) -> None:
         """Clear the filter and hide the line."""
         self.query_one(Input).value = ""
-        self.remove_class("-open")
-        self.screen.focus_next()
+        self._leave()
 
     def action_clear(self) -> None:
         """esc: back to everything."""
@@ -63,5 +67,13 @@ class FilterBar(Horizontal):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter: keep the filter, go back to what is filtered."""
         event.stop()
-        self.set_class(bool(event.value), "-open")
+        if event.value:
+            self.screen.focus_next()
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Hide the line and give the focus to what is filtered."""
         self.screen.focus_next()
+        self.remove_class("-open")
+        self.query_one(Input).disabled = True

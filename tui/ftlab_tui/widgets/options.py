@@ -13,6 +13,7 @@ class Options(OptionList):
 
     DEFAULT_CSS = """
     Options { min-width: 4; text-wrap: nowrap; text-overflow: ellipsis; }
+    Options > .option-list--option-disabled { color: $text-muted; }
     Options:focus { background-tint: $foreground 0%; }
     Options:focus > .option-list--option-highlighted {
         background: $primary 30%; color: $foreground; text-style: bold;

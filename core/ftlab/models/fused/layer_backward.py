@@ -26,9 +26,13 @@ def layer_backward(run: Run, layer: Layer, grad: Tensor, *, to_input: bool) -> N
             this returns, that of its input. The others are overwritten.
         to_input: False at a first layer whose input nobody trains.
     """
-    made = Remake(run, layer)
+    made, stream = Remake(run, layer), grad[:, : layer.sizes.hidden]
+    run.tell(layer.index, "result", stream)
     _mlp(run, layer, made, grad)
+    run.tell(layer.index, "stream before the MLP", stream)
     _attention(run, layer, made, grad, to_input)
+    if to_input or layer.attention_norm.trains:
+        run.tell(layer.index, "input", stream)
 
 
 def _mlp(run: Run, layer: Layer, made: Remake, grad: Tensor) -> None:
@@ -43,7 +47,10 @@ def _mlp(run: Run, layer: Layer, made: Remake, grad: Tensor) -> None:
     low = run.storage.small[layer.index].low
     layer.down.backward_input(shared, d_out, slope, low["down"])
     gate, up = ahead.halves(layer, wide)
+    run.tell(layer.index, "activation", slope)
     run.ops.activation_backward(slope, gate, up, d_gate=gate, d_up=up, y=slope)
+    run.tell(layer.index, "gate", gate)
+    run.tell(layer.index, "up", up)
     _parameters(run, layer, layer.down, "down", d_out, product)
     d_normed = shared.scratch.get("update", run.tokens, layer.sizes.hidden)
     layer.gate_up.backward_input(shared, wide, d_normed, low["gate_up"])
@@ -65,12 +72,14 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
     slope = scratch.arena("product", run.tokens, sizes.query)
     low = run.storage.small[layer.index].low
     layer.o.backward_input(shared, d_out, slope, low["o"])
+    run.tell(layer.index, "attention", slope)
     _parameters(run, layer, layer.o, "o", d_out, attended)
     width = layer.qkv.outputs
     d_qkv = scratch.arena(
         "product", run.tokens, width + layer.qkv.pad, first=run.tokens * sizes.query
     )
     _attention_slopes(run, layer, qkv, attended, slope, d_qkv[:, :width])
+    run.tell(layer.index, "q k v", d_qkv[:, :width])
     d_normed = scratch.get("update", run.tokens, sizes.hidden)
     needed = to_input or layer.attention_norm.trains
     if needed:

@@ -9,7 +9,7 @@ stream m and the update d that is still to be added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from ftlab.models.fused.storage import Storage
 from ftlab.models.fused.targets import Pass
 
 Tables = tuple[Tensor, Tensor]
+# Told of what a pass makes: pass, layer, place in the layer, value. It must not change the value.
+Tap = Callable[[str, int, str, Tensor], None]
 
 
 @dataclass(slots=True)
@@ -36,6 +38,13 @@ class Run:
     tokens: int
     scale: float
     softcap: float | None
+    where: str = ""  # name of the pass, for `tap`
+    tap: Tap | None = None
+
+    def tell(self, layer: int, place: str, value: Tensor) -> None:
+        """Tell the tap, where there is one."""
+        if self.tap is not None:
+            self.tap(self.where, layer, place, value)
 
 
 def layer_forward(
@@ -52,18 +61,28 @@ def layer_forward(
     """
     i, storage = layer.index, run.storage
     stream = _enter(run, layer, stream, update)
+    run.tell(i, "input", stream)
     storage.send(i, "input")
     qkv = queries_keys_values(run, layer, fresh=True)
+    run.tell(i, "q k v", qkv)
     storage.send(i, "qkv")
     attended = attend(run, layer, qkv)
+    run.tell(i, "attention", heads_of(layer, attended))
     out = output(run, layer, attended, fresh=True)
+    run.tell(i, "o", out)
     storage.send(i, "attention")
     storage.send(i, "attention_out")
     middle = add_attention(run, layer, stream, after_attention(run, layer, out))
+    run.tell(i, "stream before the MLP", middle)
     storage.send(i, "middle")
     gate_up = gates(run, layer, fresh=True)
+    for place, half in zip(("gate", "up"), halves(layer, gate_up), strict=True):
+        run.tell(i, place, half)
     storage.send(i, "mlp")
-    made = project_mlp(run, layer, activate(run, layer, gate_up), fresh=True)
+    product = activate(run, layer, gate_up)
+    run.tell(i, "activation", product[:, : layer.sizes.inner])
+    made = project_mlp(run, layer, product, fresh=True)
+    run.tell(i, "down", made)
     storage.send(i, "mlp_out")
     return middle, _update(run, layer, layer.mlp_out_norm, made, "rstd_mlp")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ftlab.models.block import Block
 from ftlab.models.fused.layer import LAYER_SITES, BoundNorm, Layer, bind
 from ftlab.models.fused.layer_backward import layer_backward
-from ftlab.models.fused.layer_forward import Run, Tables, layer_forward
+from ftlab.models.fused.layer_forward import Run, Tables, Tap, layer_forward
 from ftlab.models.fused.offload import Offload
 from ftlab.models.fused.ops import ops_for
 from ftlab.models.fused.storage import Storage
@@ -40,6 +40,7 @@ class Stack:
     parameters: tuple[Tensor, ...]  # those that get gradients, each once
     sinks: Mapping[int, Tensor] = field(default_factory=dict)  # see `Gradients`
     idle: list[Offload] = field(default_factory=list)
+    tap: Tap | None = None  # told of what every pass makes, for `train.tracing`
 
     def __call__(
         self,
@@ -72,7 +73,7 @@ class Stack:
             found = max(found, attention, mlp)
         return found
 
-    def run(self, call: _Call, tokens: int, device: torch.device) -> Run:
+    def run(self, call: _Call, tokens: int, device: torch.device, where: str) -> Run:
         """What the layers of one pass share."""
         spec, scratch = self.spec, Workspace(device, self.dtype)
         for arena in ("wide", "narrow"):
@@ -112,6 +113,8 @@ class Stack:
             tokens=tokens,
             scale=spec.attention_scale,
             softcap=spec.attention_softcap,
+            where=where,
+            tap=self.tap,
         )
 
 
@@ -172,7 +175,7 @@ class _Call:
         owner = self.owner
         if self.keeps and any("offload" in map(layer.of, ITEMS) for layer in self.schedule):
             self.offload = owner.idle.pop() if owner.idle else Offload(x.device)
-        run = owner.run(self, len(x), x.device)
+        run = owner.run(self, len(x), x.device, "forward" if self.keeps else "reference")
         stream, update = x, None
         for layer in owner.layers:
             stream, update = layer_forward(run, layer, stream, update)
@@ -183,6 +186,7 @@ class _Call:
             weight_fp32=final.weight_fp32, residual=stream, out=hidden,
             residual_out=torch.empty_like(x),
         )  # fmt: skip
+        run.tell(len(owner.layers), "final norm", hidden)
         if self.keeps:
             self.storage, self.last, self.rstd = run.storage, last, rstd
             # Scratch is of no use until the backward pass makes its own.
@@ -198,7 +202,8 @@ class _Call:
         owner, storage, last = self.owner, self.storage, self.last
         if storage is None or last is None:
             raise RuntimeError("the layers' backward pass ran before; its buffers are overwritten")
-        run = owner.run(self, len(last), last.device)
+        run = owner.run(self, len(last), last.device, "backward")
+        run.tell(len(owner.layers), "final norm", grad)
         storage.scratch = run.shared.scratch
         run.storage, self.storage, self.last = storage, None, None
         stream = self._final(run, last, grad)

@@ -1,0 +1,1 @@
+"""A trained model as one GGUF file, which llama.cpp and the programs built on it read."""
