@@ -27,6 +27,7 @@ from ftlab.process import Identity, start_time
 from ftlab.run import FINAL, LIVE, Run
 from ftlab.schema import RunConfig
 
+NOTED = 5.0  # seconds in which an engine notes that a process has ended
 _TO_LOG = 'exec "$@" >>"$0" 2>&1'
 
 
@@ -99,7 +100,7 @@ def ending(run: Run) -> str:
     """
     try:
         with _container(run) as container:
-            return "" if container is None else _ending(run, container)
+            return "" if container is None else _ending(run, _settled(run, container))
     except FtlabError as error:
         return f"its container cannot be asked: {error}"
 
@@ -146,6 +147,18 @@ def discard(client: Any, run: Run) -> None:
             f"`ftrun stop --now {run.id}`"
         )
     _remove(container, run.id)
+
+
+def _settled(run: Run, container: Any) -> Any:
+    """The container once the engine knows what the run shows: a busy one notes an end late."""
+    until = time.monotonic() + NOTED
+    while container.attrs["State"].get("Running") and run.liveness() not in LIVE:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+        with engines.words(f"asking for the container of run {run.id}"):
+            container.reload()
+    return container
 
 
 def _ending(run: Run, container: Any) -> str:

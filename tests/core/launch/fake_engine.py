@@ -40,6 +40,7 @@ class Engine(socketserver.ThreadingUnixStreamServer):
         self.podman = False
         self.unseen = False  # as in a virtual machine: no pid of this machine
         self.oom = False
+        self.late = 0  # inspections that still call an ended container running
 
     def __enter__(self) -> Engine:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -69,6 +70,8 @@ class Engine(socketserver.ThreadingUnixStreamServer):
             return {"Status": "created", "Running": False, "Pid": 0, "ExitCode": 0}
         code = process.poll()
         running = code is None
+        if not running and self.late > 0:
+            self.late, running = self.late - 1, True
         return {
             "Status": "running" if running else "exited", "Running": running,
             "Pid": 0 if self.unseen or not running else process.pid,

@@ -108,6 +108,21 @@ def test_an_exit_code_is_told(
     assert not engine.containers
 
 
+def test_an_engine_that_notes_the_end_late_is_asked_again(
+    engine: Any, client: Any, in_docker: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DIE_AT", "20")
+    launch.start(in_docker)
+    assert local.wait(in_docker, 20) == "lost"
+    engine.late = 3
+    assert launch.ending(in_docker) == "its container ended with exit code 137"
+    monkeypatch.setattr(docker, "NOTED", 0.1)
+    engine.late = 1_000
+    assert launch.ending(in_docker) == ""
+    engine.late = 0
+    docker.clean(client, docker.orphans(client))
+
+
 def test_stopped_by_the_engine(
     engine: Any, in_docker: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
