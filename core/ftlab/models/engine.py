@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ftlab.models.block import LAYER_SITES, Block, Tables
 from ftlab.models.fused.folded import FoldedGroup
+from ftlab.models.fused.layer import Group
 from ftlab.models.fused.layer_forward import Tap
 from ftlab.models.fused.stack import Stack, stack
 from ftlab.models.graphed import Graphs, Settings
@@ -221,7 +222,8 @@ class Decoder:
         if reason is not None:
             raise ValueError(reason)
         windows = {window for window in self.spec.windows if window is not None}
-        sites = self.spec.num_layers * LAYER_SITES
+        drops = any(group.drops for group in self._groups())
+        sites = self.spec.num_layers * LAYER_SITES if drops else 0
         self.graphs = Graphs(self._compute, self.device, sites, sorted({LONG, *windows}))
 
     def uncapturable(self) -> str | None:
@@ -234,10 +236,13 @@ class Decoder:
             return "gradients are not kept from step to step"
         if any(rope.depends_on_length for rope in self.spec.ropes):
             return "the rotation depends on the longest sequence of a batch"
-        groups = [group for layer in self._stack(adapter=True).layers for group in layer.groups]
-        if any(group.drops and not isinstance(group, FoldedGroup) for group in groups):
+        if any(group.drops and not isinstance(group, FoldedGroup) for group in self._groups()):
             return "dropout beside DoRA or trained weights draws its masks on the host"
         return None
+
+    def _groups(self) -> list[Group]:
+        """Every group of projections of the adapted model."""
+        return [group for layer in self._stack(adapter=True).layers for group in layer.groups]
 
     def _pass(self, tokens: Tokens, settings: Settings, rng: StepRng | None) -> Tensor:
         rng = rng if self.training else None

@@ -70,7 +70,7 @@ class Graphs:
 
     Args:
         compute: the eager pass.
-        sites: call sites of dropout.
+        sites: call sites of dropout; 0 where nothing is dropped.
         lengths: rising; attention is another kernel where sequences are longer than one of these.
     """
 
@@ -90,7 +90,7 @@ class Graphs:
     def __call__(self, tokens: Tokens, settings: Settings, rng: StepRng | None) -> Tensor:
         """fp32 [T], with a backward pass where gradients are on."""
         grad = torch.is_grad_enabled()
-        keys = None if rng is None else rng.keys(self.sites, self.device)
+        keys = rng.keys(self.sites, self.device) if rng is not None and self.sites else None
         plan = tokens.plan()
         kernel = bisect.bisect_left(self.lengths, plan.longest)
         key = (tokens.shape, kernel, settings, grad, keys is None)

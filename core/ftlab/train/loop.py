@@ -158,6 +158,7 @@ class _Worker:
         """One update, once everything is known to be finite."""
         assert self.under_way is not None
         step, units, began, sums, gradients, length = self.under_way
+        self.under_way = None  # it would hold this step's gradients during the next one
         # The only wait for the device in a step: no update before all of this is known finite.
         parts, norm = _read(sums, length)
         scale = self.scaler.scale if self.scaler else 1.0

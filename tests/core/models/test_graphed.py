@@ -142,6 +142,19 @@ def test_a_replay_computes_the_present_tokens() -> None:
 
 
 @pytest.mark.usefixtures("imitated")
+def test_keys_are_drawn_where_something_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def keys(self: StepRng, sites: int, device: torch.device) -> Tensor:
+        drawn.append(sites)
+        return torch.zeros(sites, dtype=torch.int64)
+
+    monkeypatch.setattr(StepRng, "keys", keys)
+    _train(_decoder("cpu"), "cpu", replayed=True, dropout=True)
+    assert not drawn
+
+
+@pytest.mark.usefixtures("imitated")
 def test_an_evaluation_is_replayed_and_a_gradient_outside_training_is_not() -> None:
     decoder = _decoder("cpu")
     _train(decoder, "cpu", replayed=True)

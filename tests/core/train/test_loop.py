@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -268,3 +269,21 @@ def test_overflow_at_every_scale_is_divergence(
     made = optimizer("adamw", parameters)
     with pytest.raises(NonFinite, match="gradient norm of step 3"):
         fit(decoder, Sft(), batches_of(stores["sft"]), made, lambda step: 1e-2, scaler=scaler)
+
+
+def test_no_gradient_outlives_its_step(
+    small_decoder: Callable[..., Decoder], stores: dict[str, TokenStore]
+) -> None:
+    decoder, alive = small_decoder(), list[int]()
+
+    class Watch(Collector):
+        def after_step(self, result: StepResult) -> None:
+            alive.append(sum(ref() is not None for ref in seen))
+            seen.clear()
+
+    seen: list[weakref.ref[Tensor]] = []
+    for parameter in decoder.trainable().values():
+        parameter.register_post_accumulate_grad_hook(lambda p: seen.append(weakref.ref(p.grad)))
+    made = optimizer("adamw", decoder.trainable())
+    fit(decoder, Sft(), batches_of(stores["sft"]), made, lambda step: 1e-2, [Watch()])
+    assert alive == [0] * 4
