@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ftlab.planning.shapes import padded_rows, padded_tokens
 from ftlab_kernels.reference.attention import Layout, layout
+from ftlab_kernels.reference.linear_cross_entropy import IGNORED
 
-IGNORED = -100
 _LEAST_CAPACITY = 8
 _LONG = 512  # tokens of a sequence for which a library's kernel may be better
 Ints = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ftlab import atomic
 from ftlab.errors import FtlabError
-from ftlab.facts import Speed
+from ftlab.facts import Machine, Speed
 from ftlab.paths import cache_dir, make_cache_dir
 
 FILE = "measured.json"
@@ -39,6 +39,14 @@ def remember(speed: Speed) -> None:
         others = [held for held in read(folder / FILE) if _kind(held) != _kind(speed)]
         rows = [asdict(held) for held in [*others, speed][-MOST:]]
         atomic.write_json(folder / FILE, rows)
+
+
+def device_name(machine: Machine, device: str) -> str:
+    """What a device such as "cuda:0" or "cpu" is called: the card's name, or the processor's."""
+    if device == "cpu":
+        return machine.cpu
+    index = int(device.partition(":")[2] or 0)
+    return next((gpu.name for gpu in machine.gpus if gpu.index == index), device)
 
 
 def matching(

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from ftlab.facts import Speed
-from ftlab.planning.measured import matching
+from ftlab.planning.measured import device_name, matching
 from ftlab.planning.types import Plan
 from ftlab.planning.words import duration, number, size
 from ftlab.planning.words import rows as rows_of
@@ -283,8 +283,8 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
 def _earlier(plan: Plan) -> list[Speed]:
     """Speeds of runs on this device that the time is taken from."""
     machine, device = plan.facts.machine, str(plan.decided("device"))
-    names = {f"cuda:{gpu.index}": gpu.name for gpu in machine.gpus} | {"cpu": machine.cpu}
+    name = device_name(machine, device)
     dtype = str(plan.decided("compute_dtype"))
     precision = str(plan.config.model.precision)
     size_of = plan.facts.model.parameters
-    return matching(machine.speeds, names.get(device, device), precision, dtype, size_of)
+    return matching(machine.speeds, name, precision, dtype, size_of)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ftlab.estimate import Work, linear_parameters, targets
 from ftlab.facts import Gpu, Machine, Speed
-from ftlab.planning.measured import matching
+from ftlab.planning.measured import device_name, matching
 
 # Tensor-core peak of one multiprocessor in TFLOP/s (16-bit, dense), then of its fp32 units.
 # Vendors' peak of a typical card divided by its multiprocessors: V100, T4, A100, RTX 3090,
@@ -89,9 +89,7 @@ def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tu
 
 def known(work: Work, machine: Machine, gpu: int | None) -> list[Speed]:
     """Speeds of earlier runs that tell something about this one."""
-    device = machine.cpu
-    if gpu is not None:
-        device = next(card.name for card in machine.gpus if card.index == gpu)
+    device = device_name(machine, "cpu" if gpu is None else f"cuda:{gpu}")
     parameters = work.spec.parameters()
     return matching(machine.speeds, device, work.precision, work.compute_dtype, parameters)
 

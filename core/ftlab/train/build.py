@@ -23,6 +23,7 @@ from ftlab.models.dtypes import as_dtype
 from ftlab.models.engine import Decoder
 from ftlab.models.load import Loaded, load_model
 from ftlab.plan import Plan
+from ftlab.planning.measured import device_name
 from ftlab.planning.schedule import from_text
 from ftlab.reproduce import trace
 from ftlab.run import Run
@@ -283,10 +284,6 @@ def _pace(plan: Plan, work: Work) -> Pace:
     """What tells later plans how fast this machine is."""
     config, machine, batches = plan.config, plan.facts.machine, work.batches
     device = str(plan.decided("device"))
-    name = machine.cpu
-    if device != "cpu":
-        index = int(device.partition(":")[2] or 0)
-        name = next((gpu.name for gpu in machine.gpus if gpu.index == index), device)
     lengths = batches.store.lengths()
     micro = estimate.Work(
         spec=work.model.spec, adapter=config.adapter, precision=str(config.model.precision),
@@ -296,7 +293,7 @@ def _pace(plan: Plan, work: Work) -> Pace:
         checkpointing=config.memory.checkpointing == "on", cuda=device != "cpu",
     )  # fmt: skip
     passes = int(config.method.kind == "dpo" and config.method.reference == "adapter_off")
-    return Pace(name, micro, float(lengths.mean()), passes)
+    return Pace(device_name(machine, device), micro, float(lengths.mean()), passes)
 
 
 def _measure(desk: Desk, work: Work) -> Callable[[], Mapping[str, float]] | None:

@@ -71,6 +71,11 @@ def rehearse(
     model.train_mode()
     loss, _ = objective.loss(model, batch, StepRng(0, step, micro))
     loss.backward()  # type: ignore[no-untyped-call]
+    drop_gradients(model, gradients)
+
+
+def drop_gradients(model: Decoder, gradients: FlatGradients | None) -> None:
+    """Forget what a pass has added: to those that are kept, or to each parameter's own."""
     if gradients is not None:
         gradients.clear()
         return

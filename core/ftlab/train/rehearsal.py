@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 from ftlab.planning.schedule import to_text
 from ftlab.planning.words import size
 from ftlab.train.flat_gradients import FlatGradients
-from ftlab.train.memory import largest_micro_batch, rehearse
+from ftlab.train.memory import drop_gradients, largest_micro_batch, rehearse
 from ftlab.train.replan import smaller
 from ftlab_kernels import dispatch
 
@@ -50,31 +50,52 @@ def settle(
     Raises:
         torch.cuda.OutOfMemoryError: nothing less can be kept, or it did not help.
     """
-    fault = _attempt(model, objective, batches, gradients)
+
+    def attempt() -> None:
+        rehearse(model, objective, batches, gradients)
+
+    fault = _fault(attempt, torch.cuda.OutOfMemoryError)
     if fault is not None:
+        _start_over(model, gradients)
         _keep_less(plan, model, batches, fault, warn)
-        rehearse(model, objective, batches, gradients)
-    _capture(model, objective, batches, gradients, warn)
+        attempt()
+    reason = model.uncapturable()
+    if os.environ.get(GRAPHS) == "off":
+        reason = f"{GRAPHS} is off"
+    if reason is None:
+        reason = _capture(model, attempt)
+        if reason is not None:
+            _start_over(model, gradients)
+            warn(f"no CUDA graph could be captured ({reason}); steps take longer")
+    dispatch.record("cuda_graphs", "reference" if reason else "kernel", reason or "supported")
 
 
-def _attempt(
-    model: Decoder, objective: Objective, batches: BatchIndex, gradients: FlatGradients | None
-) -> str | None:
-    """Rehearse; what ran out of memory, in one line. The tensors of the attempt are gone then."""
+def _fault(attempt: Callable[[], None], kind: type[RuntimeError]) -> str | None:
+    """Try; an error of that kind in one line. The tensors of the attempt are gone then."""
     try:
-        rehearse(model, objective, batches, gradients)
-    except torch.cuda.OutOfMemoryError as error:
-        fault = (str(error).splitlines() or ["no reason given"])[0]
-    else:
-        return None
-    if gradients is None:
-        for parameter in model.trainable().values():
-            parameter.grad = None
-    else:
-        gradients.clear()
+        attempt()
+    except kind as error:
+        return (str(error).splitlines() or ["no reason given"])[0]
+    return None
+
+
+def _start_over(model: Decoder, gradients: FlatGradients | None) -> None:
+    """Nothing of a failed attempt is left."""
+    drop_gradients(model, gradients)
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
-    return fault
+
+
+def _capture(model: Decoder, attempt: Callable[[], None]) -> str | None:
+    """Capture the largest micro-batch as a CUDA graph; others follow when they occur.
+
+    Returns why that cannot be: then steps are launched one by one, which gives the same bits.
+    """
+    model.replay()
+    reason = _fault(attempt, RuntimeError)
+    if reason is not None:
+        model.graphs = None
+    return reason
 
 
 def _keep_less(
@@ -92,31 +113,3 @@ def _keep_less(
         f"{to_text(chosen.schedule)}, which gives the same bits with a predicted peak of "
         f"{size(chosen.peak)}"
     )
-
-
-def _capture(
-    model: Decoder,
-    objective: Objective,
-    batches: BatchIndex,
-    gradients: FlatGradients | None,
-    warn: Callable[[str], None],
-) -> None:
-    """Capture the largest micro-batch as a CUDA graph; others follow when they occur.
-
-    Where that cannot be, steps are launched one by one, which gives the same bits.
-    """
-    reason = model.uncapturable()
-    if os.environ.get(GRAPHS) == "off":
-        reason = f"{GRAPHS} is off"
-    if reason is None:
-        model.replay()
-        try:
-            rehearse(model, objective, batches, gradients)
-        except RuntimeError as error:
-            model.graphs = None
-            torch.cuda.empty_cache()
-            if gradients is not None:
-                gradients.clear()
-            reason = (str(error).splitlines() or ["no reason given"])[0]
-            warn(f"no CUDA graph could be captured ({reason}); steps take longer")
-    dispatch.record("cuda_graphs", "reference" if reason else "kernel", reason or "supported")

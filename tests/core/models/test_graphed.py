@@ -17,11 +17,12 @@ from ftlab.models import graphed
 from ftlab.models.attach import attach
 from ftlab.models.engine import Decoder
 from ftlab.models.rng import StepRng
-from ftlab.models.tokens import IGNORED, Tokens, pad, place, spread
+from ftlab.models.tokens import Tokens, pad, place, spread
 from ftlab.planning.schedule import ITEMS, KEEP_ALL, RECOMPUTE_ALL, LayerSchedule, uniform
 from ftlab.train.flat_gradients import FlatGradients
 from ftlab.train.optimizers import optimizer
 from ftlab_kernels.attention_layout import Layout
+from ftlab_kernels.reference.linear_cross_entropy import IGNORED
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 BATCHES = ([200, 50, 3], [120, 130], [40, 40, 40, 40, 93], [253], [1000, 30])

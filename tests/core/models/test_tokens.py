@@ -9,8 +9,9 @@ import transformers
 
 from ftlab.models.attach import attach
 from ftlab.models.engine import Decoder
-from ftlab.models.tokens import IGNORED, pad, place, spread
+from ftlab.models.tokens import pad, place, spread
 from ftlab.planning.shapes import padded_tokens
+from ftlab_kernels.reference.linear_cross_entropy import IGNORED
 
 CPU = torch.device("cpu")
 

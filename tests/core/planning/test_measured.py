@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ftlab.facts import Speed
+from ftlab.facts import Facts, Speed
 from ftlab.planning import measured
 
 ONE = Speed("a card", "nf4", "bf16", 8_000_000_000, 4096, 5e14)
@@ -71,3 +72,11 @@ def test_the_same_model_speaks_first_and_alike_ones_else() -> None:
     assert measured.matching(speeds, "a card", "nf4", "bf16", 7_000_000_000) == [ONE, smaller]
     for asked in (("other", "nf4", "bf16"), ("a card", "bf16", "bf16"), ("a card", "nf4", "fp16")):
         assert measured.matching(speeds, *asked, ONE.parameters) == []
+
+
+def test_devices_have_names(make_facts: Callable[..., Facts]) -> None:
+    machine = make_facts(gpus=("h100",)).machine
+    assert measured.device_name(machine, "cpu") == machine.cpu
+    assert measured.device_name(machine, "cuda:0") == machine.gpus[0].name
+    assert measured.device_name(machine, "cuda") == machine.gpus[0].name
+    assert measured.device_name(machine, "cuda:7") == "cuda:7"
