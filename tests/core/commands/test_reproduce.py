@@ -14,8 +14,6 @@ from ftlab import cli, manifest
 from ftlab.commands import reproduce
 from ftlab.errors import DataError, EnvironmentUnfit
 from ftlab.facts import Facts
-from ftlab.launch import local
-from ftlab.plan import Plan
 from ftlab.reproduce import bundle, noise
 from ftlab.run import Run
 
@@ -23,17 +21,8 @@ pytestmark = pytest.mark.usefixtures("fake_trainer")
 
 
 @pytest.fixture
-def original(
-    runs_root: Path, resolve: Callable[..., Plan], make_facts: Callable[..., Facts],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Run:  # fmt: skip
-    """A run of the fake trainer that is done, sealed by us; a probe without a child."""
-    plan = resolve(["train.max_steps=5"])
-    run = Run.create(plan, runs_root, "a")
-    local.start(run)
-    assert local.wait(run, 20) == "done"
-    manifest.seal(run, {"state": "done", "step": 5})
-    monkeypatch.setattr("ftlab.probe.collect", lambda config, **_: make_facts())
+def original(original: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The run, and what it is judged against is sealed too."""
     real = reproduce.verdict.judge
 
     def judge(a: Run, b: Run) -> Any:
@@ -41,7 +30,7 @@ def original(
         return real(a, b)
 
     monkeypatch.setattr(reproduce.verdict, "judge", judge)
-    return run
+    return original
 
 
 def test_bitwise(original: Run, capsys: pytest.CaptureFixture[str]) -> None:

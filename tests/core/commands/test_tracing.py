@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ftlab import cli, manifest
-from ftlab.facts import Facts
-from ftlab.launch import local
-from ftlab.plan import Plan
+from ftlab import cli
 from ftlab.reproduce import bundle, trace
 from ftlab.run import Run
 
 pytestmark = pytest.mark.usefixtures("fake_trainer")
-
-
-@pytest.fixture
-def original(
-    runs_root: Path, resolve: Callable[..., Plan], make_facts: Callable[..., Facts],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Run:  # fmt: skip
-    """A run of the fake trainer that is done; a probe without a child."""
-    run = Run.create(resolve(["train.max_steps=5"]), runs_root, "a")
-    local.start(run)
-    assert local.wait(run, 20) == "done"
-    manifest.seal(run, {"state": "done", "step": 5})
-    monkeypatch.setattr("ftlab.probe.collect", lambda config, **_: make_facts())
-    return run
 
 
 def reproduce(run: Run, *options: str) -> int:

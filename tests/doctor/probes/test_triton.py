@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
-import pytest
+from collections.abc import Callable
 
 from ftlab_doctor.probes import triton
 
 
-def _torch(devices: int) -> SimpleNamespace:
-    """As much of torch as is asked before anything is computed."""
-    cuda = SimpleNamespace(
-        is_available=lambda: devices > 0, device_count=lambda: devices, get_arch_list=lambda: ["sm_75"]
-    )  # fmt: skip
-    return SimpleNamespace(__version__="2.4.1", cuda=cuda)
-
-
-def test_without_what_it_asks_it_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", _torch(0))
+def test_without_what_it_asks_it_is_skipped(torch_sees: Callable[[int], None]) -> None:
+    torch_sees(0)
     assert "no GPU" in str(triton.main()["skipped"])

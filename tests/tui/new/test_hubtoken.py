@@ -60,6 +60,20 @@ def test_when_it_is_asked_for(refused: str, without: bool, with_one: bool) -> No
     assert hubtoken.may_help(refused) is with_one
 
 
+async def launched(app: FtuiApp, data: str) -> NewScreen:
+    """A draft with a model that may not be read, started: the token is asked for."""
+    await until(lambda: app.current_mode == "home")
+    app.clone(f"model: org/m\ndata: {data}\n", "old")
+    screen = app.screen
+    assert isinstance(screen, NewScreen)
+    await until(lambda: screen.is_running and hasattr(screen, "planner"))
+    await until(lambda: bool(screen.planner.gated))
+    screen.go("review")
+    screen.action_launch()
+    await until(lambda: asked(app))
+    return screen
+
+
 async def test_the_dialog_hides_what_is_typed_and_refuses_nothing_at_all() -> None:
     app: App[None] = App()
     given: list[str | None] = []
@@ -109,15 +123,7 @@ async def test_what_may_be_private_asks_once(
     monkeypatch.setattr(children, "facts", facts)
     app = make_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app.current_mode == "home")
-        app.clone("model: org/m\ndata: o/d\n", "old")
-        screen = app.screen
-        assert isinstance(screen, NewScreen)
-        await until(lambda: screen.is_running and hasattr(screen, "planner"))
-        await until(lambda: bool(screen.planner.gated))
-        screen.go("review")
-        screen.action_launch()
-        await until(lambda: asked(app))
+        screen = await launched(app, "o/d")
         await pilot.press(*TOKEN, "enter")
         await until(lambda: app.screen is screen and not screen.planner.looking)
         await until(lambda: bool(screen.planner.gated))
@@ -141,15 +147,7 @@ async def test_a_gated_model_asks_at_the_start_and_the_token_stands_nowhere(
     monkeypatch.setattr(children, "facts", facts)
     app = make_app()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app.current_mode == "home")
-        app.clone("model: org/m\ndata: d.jsonl\n", "old")
-        screen = app.screen
-        assert isinstance(screen, NewScreen)
-        await until(lambda: screen.is_running and hasattr(screen, "planner"))
-        await until(lambda: bool(screen.planner.gated))
-        screen.go("review")
-        screen.action_launch()
-        await until(lambda: asked(app))
+        screen = await launched(app, "d.jsonl")
         assert "org/m" in str(app.screen.query_one(".refused", Label).render())
         await pilot.press(*TOKEN, "enter")
         await until(lambda: screen.planner.plan is not None)
