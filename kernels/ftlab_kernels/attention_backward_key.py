@@ -25,9 +25,13 @@ def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_q
     p_row = i_head.to(tl.int64) * T + i_row + o_m
     m_m = i_row + o_m < i_end
     q = load_rows(x_q, i_row, i_end, i_head, s_qt, s_qh, o_m, o_d, D, TMA, False)
+    d_out = load_rows(x_do, i_row, i_end, i_head, s_dot, s_doh, o_m, o_d, D, TMA, False)
     # Rows from i_end on get exp2(s - inf) = 0, so their values do not matter.
     lse = tl.load(p_lse + p_row, mask=m_m, other=float("inf")) * LOG2E
+    delta = tl.load(p_delta + p_row, mask=m_m, other=0.0)
     s = scores(k, q, PRECISION)
+    # Before the softmax: then the product for dv is under way while dS is made.
+    dp = scores(v, d_out, PRECISION)
     if SOFTCAP:
         t = tanh(s * (scale / softcap))
         p = tl.exp2(t * (softcap * LOG2E) - lse[None, :])
@@ -36,10 +40,7 @@ def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_q
     if MASK or WINDOW > 0:
         seen = visible(o_query[None, :], o_key[:, None], o_key_row[:, None], i_key_end, WINDOW)
         p = tl.where(seen, p, 0.0)
-    d_out = load_rows(x_do, i_row, i_end, i_head, s_dot, s_doh, o_m, o_d, D, TMA, False)
     dv = product(p.to(d_out.dtype), d_out, dv, PRECISION)
-    delta = tl.load(p_delta + p_row, mask=m_m, other=0.0)
-    dp = scores(v, d_out, PRECISION)
     ds = p * (dp - delta[None, :])
     if SOFTCAP:
         ds = ds * (1.0 - t * t)
