@@ -75,7 +75,7 @@ def _jobs(capability: int, block_r: int) -> list[Job]:
     for op, (pointers, numbers) in shapes.items():
         config = {k: v for k, v in lookup(f"lora_{op}", "*", capability).items() if k != "SPLITS"}
         warps, stages = config.pop("num_warps"), config.pop("num_stages")
-        numeric = {name: "i32" for name in ["T", "K", *numbers.split()]}
+        numeric = {name: "i32" for name in ["T", "K", "start", *numbers.split()]}
         signature = {**pointers, "p_seeds": "*i64", **numeric, **places, **drops}
         constants = {"BLOCKS": 1, "BLOCK_R": block_r, "PRECISION": "tf32", **config}
         if op == "project":
