@@ -133,6 +133,7 @@ def _work(
         checkpointing=checkpointing,
         cuda=gpu is not None,
         host=pinnable(draft.facts.machine),
+        tiles=micro == 1 or draft.config.train.micro_batch_size != "auto",
     )
 
 
