@@ -185,16 +185,17 @@ class _Model:
             item: n * any(layer.of(item) == "recompute" for layer in schedule)
             for item, n in self.bytes.items()
         }
+        # Layers take turns between two device buffers of each offloaded item.
         slots = sum(
-            _SLOTS * n * any(layer.of(item) == "offload" for layer in schedule)
+            n * len({i % _SLOTS for i, layer in enumerate(schedule) if layer.of(item) == "offload"})
             for item, n in self.bytes.items()
         )
         common = slots + buffers.operand_bytes(work, shape)
         if self.tile:
             held = tiles.held_bytes(work, schedule, self.bytes)
             forward = sum(held) + tiles.forward_bytes(work, shape, schedule, again)
-            backward = buffers.ends(work, 1) + self._deepest(held)
-            backward += tiles.backward_bytes(work, shape, schedule, again)
+            backward = tiles.backward_bytes(work, shape, schedule)
+            backward += self._deepest(held, tiles.made_again(schedule, self.bytes))
             head = sum(held) + slots + tiles.head_bytes(work, self.head)
             return common + forward, common + backward, head
         small = buffers.small_bytes(work, shape)
@@ -209,17 +210,22 @@ class _Model:
         # rows that it was given and their gradient.
         before, behind, between = (buffers.ends(work, count) for count in (2, 1, 5))
         forward = before + sum(held) + buffers.forward_scratch(work, shape)
-        backward = behind + self._deepest(held) + buffers.backward_scratch(work, shape)
+        backward = behind + self._deepest(held, [0] * len(held)) + buffers.backward_scratch(work, shape)
         head = between + sum(held) + slots + self.head
         return common + forward, common + backward, head
 
-    def _deepest(self, held: list[int]) -> int:
-        """The most that layers hold during a backward pass, the gradients it has made included."""
+    def _deepest(self, held: list[int], again: list[int]) -> int:
+        """The most that layers hold during a backward pass, the gradients it has made included.
+
+        Args:
+            held: what each layer brings along.
+            again: what has been made again when a layer is done.
+        """
         layer_gradients = self.gradients // max(1, self.work.spec.num_layers)
         most, rest, gradients = 0, sum(held), 0
-        for n in reversed(held):
+        for n, made in zip(reversed(held), reversed(again), strict=True):
             gradients += layer_gradients
-            most = max(most, rest + gradients)
+            most = max(most, rest + gradients + made)
             rest -= n
         return most
 

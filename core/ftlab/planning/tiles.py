@@ -40,24 +40,38 @@ def forward_bytes(work: Work, shape: Shape, schedule: Schedule, again: dict[str,
         again: item -> bytes where some layer does not keep it, else 0.
     """
     whole = again["qkv"] + again["attention"] + again["middle"] + buffers.ends(work, 1)
-    whole += _rotated(work) + _attention(work) + _tables(work)
-    whole += buffers.ends(work, int(schedule[-1].middle != "recompute"))  # the last stream
+    whole += _rotated(work) + _tables(work)
+    # While attention runs, or at the end, where the last stream lies beside a middle that stays.
+    last = buffers.ends(work, int(schedule[-1].middle != "recompute"))
+    whole += max(_attention(work, schedule), last + _number(work))
     if work.full or "embed_tokens" in str(work.adapter.modules_to_save):
         whole += buffers.ends(work, 1)
     return whole + _tile(work, shape, schedule, backward=False)
 
 
-def backward_bytes(work: Work, shape: Shape, schedule: Schedule, again: dict[str, int]) -> int:
-    """Scratch of a backward pass besides operands; the stream's gradient is the hidden states'."""
-    b, heads = DTYPE_BYTES[work.compute_dtype], work.spec.num_heads
+def made_again(schedule: Schedule, items: dict[str, int]) -> list[int]:
+    """Bytes of q, k, v and attention that a backward pass has made again when a layer is done."""
+    found: list[int] = []
+    made: set[str] = set()
+    for layer in reversed(schedule):
+        made |= {item for item in ("qkv", "attention") if layer.of(item) == "recompute"}
+        found.append(sum(items[item] for item in made))
+    return found[::-1]
+
+
+def backward_bytes(work: Work, shape: Shape, schedule: Schedule) -> int:
+    """Scratch of a backward pass besides operands and what is made again whole."""
+    b, rows = DTYPE_BYTES[work.compute_dtype], _number(work)
     slopes = shape.inputs["o"] + shape.outputs["qkv"] + shape.pads["qkv"]
-    whole = again["qkv"] + again["attention"] + work.tokens * slopes * b + _rotated(work)
-    # dO o, row by row; and where attention is computed again, its log-sum-exp or its library's.
-    whole += 4 * work.tokens * heads + _tables(work)
-    if any(layer.attention == "recompute" for layer in schedule):
-        whole += 4 * work.tokens * heads
+    # The gradient of the stream lies where that of the hidden states was.
+    whole = buffers.ends(work, 1) + work.tokens * slopes * b + _rotated(work) + _tables(work)
+    whole += rows  # the final norm's statistic
     parts = buffers.parts_bytes(work, shape, min(work.tokens, schedule[0].tile))
-    return whole + _tile(work, shape, schedule, backward=True) + parts + _weight_part(work)
+    # In attention: q's and k's norms' statistics and dO o, row by row; or in a tile.
+    whole += max(rows * work.spec.num_heads + _head_norms(work), parts + _weight_part(work))
+    if any(layer.attention == "recompute" for layer in schedule):
+        whole += rows * work.spec.num_heads
+    return whole + _tile(work, shape, schedule, backward=True)
 
 
 def head_bytes(work: Work, logits: int) -> int:
@@ -88,19 +102,29 @@ def _tables(work: Work) -> int:
 
 
 def _rotated(work: Work) -> int:
-    """q and k as attention takes them, with their statistics, where they are normed."""
+    """q and k as attention takes them, where they are normed."""
     spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
-    if not spec.qk_norm:
-        return 0
     both = spec.num_heads + spec.num_kv_heads
-    return work.tokens * both * (spec.head_dim * b + 4)
+    return work.tokens * both * spec.head_dim * b * spec.qk_norm
 
 
-def _attention(work: Work) -> int:
-    """The log-sum-exp of the layer at work, and what a library's kernel gives before it is copied."""
+def _head_norms(work: Work) -> int:
+    """Their statistics."""
+    spec = work.spec
+    return _number(work) * (spec.num_heads + spec.num_kv_heads) * spec.qk_norm
+
+
+def _number(work: Work) -> int:
+    """An fp32 number for each token."""
+    return 4 * work.tokens
+
+
+def _attention(work: Work, schedule: Schedule) -> int:
+    """Statistics of the layer at work that do not stay, and what a library gives to be copied."""
     spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
+    lse = _number(work) * spec.num_heads * (schedule[-1].attention == "recompute")
     made = work.tokens * spec.num_heads * spec.head_dim * b
-    return 4 * work.tokens * spec.num_heads + (min(made, _LIBRARY) if work.cuda else 0)
+    return lse + _head_norms(work) + (min(made, _LIBRARY) if work.cuda else 0)
 
 
 def _tile(work: Work, shape: Shape, schedule: Schedule, *, backward: bool) -> int:

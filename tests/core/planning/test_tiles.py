@@ -36,7 +36,7 @@ LLAMA3 = {
     "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
 }  # fmt: skip
 CONFIG = {
-    "vocab_size": 61, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4,
+    "vocab_size": 61, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3,
     "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2,
     "pad_token_id": None, "max_position_embeddings": 8192,
 }  # fmt: skip
@@ -165,12 +165,15 @@ class Light:
         torch.empty(grad.shape[1], len(grad))
 
 
-TILE = 16
-SCHEDULES = ["4*orrrrrr", "4*orrkorr", "2*orkokro 2*kkrkkkk", "4*kkkkkkk", "1*orrrrrr 3*korkrrr"]
+TILE = 64
+CASES = [
+    ("llama", "3*orrrrrr"), ("llama", "3*kkkkkkk"), ("llama", "1*orkokro 2*kkrkkkk"),
+    ("llama", "1*orrrrrr 2*korkrrr"), ("qwen3", "3*orrrrrr"), ("qwen3", "3*orkkorr"),
+    ("gemma2", "3*orrrrrr"), ("gemma2", "2*orkorro 1*krkkrrk"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
-@pytest.mark.parametrize("text", SCHEDULES)
+@pytest.mark.parametrize(("kind", "text"), CASES)
 def test_predictions_are_what_the_engine_holds(
     kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +188,7 @@ def test_predictions_are_what_the_engine_holds(
     light = Light(spec)
     monkeypatch.setattr(stack_module, "ops_for", light.ops)
     monkeypatch.setattr(stack_module, "operators", light.operators)
-    few, many = 512, 1536
+    few, many = 512, 1024
     measured = [held(decoder, tokens, monkeypatch) for tokens in (few, many)]
     expected = []
     for tokens in (few, many):
@@ -196,13 +199,27 @@ def test_predictions_are_what_the_engine_holds(
     for number in (0, 1):
         ours = (measured[1][number] - measured[0][number]) / (many - few)
         planned = (expected[1][number] - expected[0][number]) / (many - few)
-        assert ours == pytest.approx(planned, rel=0.003), ("forward", "backward")[number]
+        # A number a head, which is less than a CPU's tiles leave lying about.
+        assert ours == pytest.approx(planned, rel=0.003, abs=4 * 4), ("forward", "backward")[number]
+
+
+class Ones(torch.autograd.Function):
+    """A loss whose gradient is one everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        ctx.shape = hidden.shape
+        return hidden.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Tensor:
+        return torch.ones(ctx.shape)
 
 
 def held(decoder: Decoder, tokens: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """The most bytes in a forward pass, and in a backward pass."""
     ids = torch.arange(tokens) % 61
-    positions, grad = torch.arange(tokens), torch.ones(tokens, 64)
+    positions = torch.arange(tokens)
     decoder._stacks.clear()
     peak = Peak([ids, positions])
     real = Offload._host
@@ -213,9 +230,9 @@ def held(decoder: Decoder, tokens: int, monkeypatch: pytest.MonkeyPatch) -> tupl
 
     monkeypatch.setattr(Offload, "_host", host)
     with peak:
-        hidden = decoder.hidden(ids, positions, [0, tokens])
+        loss = Ones.apply(decoder.hidden(ids, positions, [0, tokens]))
         forward, peak.most = peak.most, 0
-        hidden.backward(grad)
+        loss.backward()
     monkeypatch.setattr(Offload, "_host", real)
     return forward, peak.most
 
