@@ -19,6 +19,7 @@ import torch
 from random_model import build, write_config
 from torch import Tensor
 
+NOTHING = "nothing fits this budget"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -35,6 +36,7 @@ class Task:
     checkpointing: str  # "none", "full", or a peer's own word
     device: str
     tokenizer: Path | None = None  # folder, which Unsloth wants
+    host: int | None = None  # bytes of host memory that this project may pin; None: any number
 
 
 @dataclass
@@ -124,7 +126,8 @@ def _graphs(decoder: Any, optimizer: Any) -> Callable[[], None]:
         return lambda: optimizer.zero_grad(set_to_none=True)
     gradients = FlatGradients(optimizer)
     decoder.keep_gradients(gradients.views)
-    decoder.replay()
+    if decoder.uncapturable() is None:
+        decoder.replay()
     return gradients.clear
 
 
@@ -170,7 +173,7 @@ def unsloth_model(task: Task) -> tuple[Any, Any]:
     from unsloth import FastLanguageModel  # before transformers, as it asks
 
     with tempfile.TemporaryDirectory() as folder, _loading(lambda: _hugging_face(task)):
-        write_config(task.shape, Path(folder), task.tokenizer)
+        write_config(task.shape, Path(folder), task.tokenizer, task.length)
         model, tokenizer = FastLanguageModel.from_pretrained(
             folder, max_seq_length=task.length, dtype=torch.bfloat16,
             load_in_4bit=task.precision == "nf4", local_files_only=True,
@@ -191,7 +194,7 @@ SIDES: dict[str, Callable[[Task], Side]] = {
 
 
 def _hugging_face(task: Task) -> Any:
-    return build(task.shape, task.precision, task.device)
+    return build(task.shape, task.precision, task.device, positions=task.length)
 
 
 @contextlib.contextmanager
@@ -223,24 +226,28 @@ def _peer(model: Any, task: Task) -> Side:
 
 
 def _schedule(decoder: Any, task: Task, adapter: Any, budget: int | None) -> str:
-    """Give the engine the fastest schedule within the budget; what it predicts."""
+    """Give the engine the fastest schedule within the budget; what it predicts, or `NOTHING`."""
     if decoder.graphs is not None:  # those of another schedule
         decoder.graphs = None
         torch.cuda.empty_cache()
-        decoder.replay()
-    decoder.schedule = None
-    if budget is None:
-        return ""
-    from ftlab.estimate import Work
-    from ftlab.planning.memory import fastest
+    decoder.schedule, said = None, ""
+    if budget is not None:
+        from ftlab.estimate import Work
+        from ftlab.planning.memory import fastest
+        from ftlab.planning.schedule import to_text
+        from ftlab.planning.shapes import padded_tokens
 
-    work = Work(
-        spec=decoder.spec, adapter=adapter, precision=task.precision, compute_dtype="bf16",
-        optimizer="adamw_8bit", tokens=task.rows * task.length, longest=task.length,
-        checkpointing=False, cuda=True,
-    )  # fmt: skip
-    chosen = fastest(work, budget)
-    if chosen is None:
-        return "nothing fits this budget"
-    decoder.schedule = chosen.schedule
-    return f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB"
+        work = Work(
+            spec=decoder.spec, adapter=adapter, precision=task.precision, compute_dtype="bf16",
+            optimizer="adamw_8bit", tokens=padded_tokens(task.rows * task.length),
+            longest=task.length, checkpointing=False, cuda=True, host=task.host,
+        )  # fmt: skip
+        chosen = fastest(work, budget)
+        if chosen is None:
+            return NOTHING
+        decoder.schedule = chosen.schedule
+        said = f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB, "
+        said += to_text(chosen.schedule)
+    if decoder.uncapturable() is None:
+        decoder.replay()
+    return said
