@@ -157,7 +157,13 @@ def _config(op: str, rows: int, tensor: Tensor, most: int, widest: int) -> dict[
 
 
 def project(
-    x: Tensor, a: Tensor, columns: Columns, *, seeds: Tensor | None = None, out: Tensor, start: int = 0
+    x: Tensor,
+    a: Tensor,
+    columns: Columns,
+    *,
+    seeds: Tensor | None = None,
+    out: Tensor,
+    start: int = 0,
 ) -> Tensor:
     """u = d(x) A^T, the column of ones, and zeros in the columns that nothing uses.
 
@@ -205,8 +211,8 @@ def grad_a_parts(
     part = torch.empty((splits, columns.width, K), dtype=torch.float32, device=x.device)
     grid = (triton.cdiv(K, config["BLOCK_K"]), splits, targets * config["BLOCKS"])
     _grad_a_kernel[grid](
-        v, x, part, seeds if dropout else x, T, K, start, v.stride(0), x.stride(0), tokens, columns.width,
-        *arguments, DROPOUT=dropout, PRECISION=precision(x.dtype), **config,
+        v, x, part, seeds if dropout else x, T, K, start, v.stride(0), x.stride(0), tokens,
+        columns.width, *arguments, DROPOUT=dropout, PRECISION=precision(x.dtype), **config,
     )  # fmt: skip
     return part
 

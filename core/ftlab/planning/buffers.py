@@ -158,7 +158,7 @@ def backward_scratch(work: Work, shape: Shape) -> int:
 
 
 def parts_bytes(work: Work, shape: Shape, rows: int) -> int:
-    """fp32 parts of LoRA's largest gradient and of dy B of so many rows, where kernels make them."""
+    """fp32 parts of LoRA's largest gradient and of dy B of some rows, where kernels make them."""
     if not (folds(work) and work.cuda):
         return 0
     rank = -(-work.adapter.r // _UNIT) * _UNIT

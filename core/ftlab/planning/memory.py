@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftlab import estimate
 from ftlab.estimate import Work
@@ -57,14 +57,24 @@ def fastest(
     speeds = speeds or Speeds()
     if tile is not None:
         return _Model(work, speeds, tile).fastest(budget)
+    # The tile is part of the bits: what is free on the device or the host has no say in it, unless
+    # nothing fits.
+    room = budget if work.room is None else work.room
+    chosen = _tiled(replace(work, host=None), room, speeds)
+    sizes = dict.fromkeys((tile_of(chosen.schedule) if chosen else 0, *tiles.choices(work), 0))
+    found = (_Model(work, speeds, rows).fastest(budget) for rows in sizes)
+    return next((fits for fits in found if fits is not None), None)
+
+
+def _tiled(work: Work, budget: int, speeds: Speeds) -> Chosen | None:
+    """All rows at once, or the largest tile that fits where that is clearly faster."""
     model = _Model(work, speeds, 0)
     best = model.fastest(budget)
-    sizes = tiles.choices(work)
-    tiled = (_Model(work, speeds, rows).fastest(budget) for rows in sizes)
+    tiled = (_Model(work, speeds, rows).fastest(budget) for rows in tiles.choices(work))
     other = next((found for found in tiled if found is not None), None)
     if best is None or other is None:
         return best or other
-    gain = tiles.GAIN * tiles.step_seconds(work, model.layer_seconds)
+    gain = tiles.GAIN * work.spec.num_layers * sum(model.layer_seconds)
     return other if other.seconds < best.seconds - gain else best
 
 
@@ -210,7 +220,9 @@ class _Model:
         # rows that it was given and their gradient.
         before, behind, between = (buffers.ends(work, count) for count in (2, 1, 5))
         forward = before + sum(held) + buffers.forward_scratch(work, shape)
-        backward = behind + self._deepest(held, [0] * len(held)) + buffers.backward_scratch(work, shape)
+        backward = (
+            behind + self._deepest(held, [0] * len(held)) + buffers.backward_scratch(work, shape)
+        )
         head = between + sum(held) + slots + self.head
         return common + forward, common + backward, head
 

@@ -76,7 +76,8 @@ def decide_schedule(draft: Draft, work: Work, budget: int) -> None:
     draft.decide("memory_schedule", to_text(chosen.schedule), reason)
     rows = tile_of(chosen.schedule)
     if rows:
-        draft.decide("memory_tile", rows, f"rows of a layer at a time: {_why_tiles(work, budget)}")
+        reason = f"tokens of a layer at a time, of {work.tokens:,}: {_why_tiles(work, budget)}"
+        draft.decide("memory_tile", rows, reason)
 
 
 def _why_tiles(work: Work, budget: int) -> str:

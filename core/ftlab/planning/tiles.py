@@ -1,8 +1,8 @@
 """Taking a layer's rows some at a time: which tiles there are, their bytes and what they cost.
 
-Long contexts need it. A tile of 4,096 rows keeps a large GPU as busy as all rows would; smaller ones
-are for small devices. The number of rows is part of a result's bits, so it follows from shapes and
-the budget alone.
+Long contexts need it. A tile of 4,096 rows keeps a large GPU as busy as all rows would; smaller
+ones are for small devices. The number of rows is part of a result's bits, so it follows from shapes
+and the budget alone.
 """
 
 from __future__ import annotations
@@ -89,11 +89,6 @@ def seconds(work: Work, memory_speed: float) -> float:
     query = spec.num_heads * spec.head_dim
     columns = 4 * spec.intermediate_size + 13 * spec.hidden_size + query
     return work.tokens * b * columns / memory_speed
-
-
-def step_seconds(work: Work, layer: tuple[float, float]) -> float:
-    """Forward and backward with everything kept, about."""
-    return work.spec.num_layers * sum(layer)
 
 
 def _tables(work: Work) -> int:

@@ -1,7 +1,7 @@
 """Out of memory in the rehearsal of the largest micro-batch: once more, with less kept.
 
-Only the schedule of activations changes, and every schedule of as many rows at a time gives the same
-bits: the plan, its hash and the result stay what they were.
+Only the schedule of activations changes, and every schedule of as many rows at a time gives the
+same bits: the plan, its hash and the result stay what they were.
 """
 
 from __future__ import annotations

@@ -68,9 +68,7 @@ def project(
     return out
 
 
-def grad_a(
-    v: Tensor, x: Tensor, columns: Columns, seeds: Tensor | None, first: int = 0
-) -> Tensor:
+def grad_a(v: Tensor, x: Tensor, columns: Columns, seeds: Tensor | None, first: int = 0) -> Tensor:
     """dA = v^T d(x) of every target in its columns: fp32 (fp64 for fp64) [width, K]."""
     wide = torch.promote_types(x.dtype, torch.float32)
     total = torch.zeros((columns.width, x.shape[1]), dtype=wide, device=x.device)

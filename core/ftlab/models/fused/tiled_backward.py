@@ -1,8 +1,8 @@
 """The backward pass of a layer some rows at a time; the forward pass is `tiled_forward`.
 
 The gradient of the residual stream is changed in place, tile by tile; gradients of parameters are
-summed over the tiles in order. x A^T, which without tiles is kept, is made again: over all layers it
-would weigh as much as two residual streams. Formulas are those of `layer_backward`.
+summed over the tiles in order. x A^T, which without tiles is kept, is made again: over all layers
+it would weigh as much as two residual streams. Formulas are those of `layer_backward`.
 """
 
 from __future__ import annotations
@@ -160,9 +160,7 @@ def _output(run: Run, layer: Layer, attended: Tensor, grad: Tensor, slope: Tenso
         _parameters(run, layer.o, d_out, attended[rows], low)
 
 
-def _inputs(
-    run: Run, layer: Layer, h: Tensor, d_qkv: Tensor, grad: Tensor, to_input: bool
-) -> None:
+def _inputs(run: Run, layer: Layer, h: Tensor, d_qkv: Tensor, grad: Tensor, to_input: bool) -> None:
     """Through the projections to q, k, v and the norm before them."""
     bound = layer.attention_norm
     needed = to_input or bound.trains
