@@ -15,7 +15,7 @@ from ftlab.planning.schedule import Schedule
 ROWS = (4096, 2048, 1024)
 LONG = 8192  # tokens of a micro-batch from which on rows may be tiled
 GAIN = 0.01  # of a step's time: tiles that save less are not taken
-_LIBRARY = 256 << 20  # bytes that a library's attention gives at a time, before they are copied
+_LIBRARY = 256 << 20  # bytes that a library's attention gives at a time: `attention_library.ROOM`
 
 
 def choices(work: Work) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ def backward_bytes(work: Work, shape: Shape, schedule: Schedule) -> int:
     # In attention: q's and k's norms' statistics and dO o, row by row; or in a tile.
     whole += max(rows * work.spec.num_heads + _head_norms(work), parts + _weight_part(work))
     if any(layer.attention == "recompute" for layer in schedule):
-        whole += rows * work.spec.num_heads
+        whole += rows * work.spec.num_heads + _library(work)
     return whole + _tile(work, shape, schedule, backward=True)
 
 
@@ -116,10 +116,16 @@ def _number(work: Work) -> int:
 
 def _attention(work: Work, schedule: Schedule) -> int:
     """Statistics of the layer at work that do not stay, and what a library gives to be copied."""
-    spec, b = work.spec, DTYPE_BYTES[work.compute_dtype]
+    spec = work.spec
     lse = _number(work) * spec.num_heads * (schedule[-1].attention == "recompute")
-    made = work.tokens * spec.num_heads * spec.head_dim * b
-    return lse + _head_norms(work) + (min(made, _LIBRARY) if work.cuda else 0)
+    return lse + _head_norms(work) + _library(work)
+
+
+def _library(work: Work) -> int:
+    """What a library's attention gives at a time to be copied; one head at least."""
+    b = DTYPE_BYTES[work.compute_dtype] * work.cuda
+    head = work.tokens * work.spec.head_dim * b
+    return max(head, min(head * work.spec.num_heads, _LIBRARY))
 
 
 def _tile(work: Work, shape: Shape, schedule: Schedule, *, backward: bool) -> int:

@@ -120,7 +120,7 @@ class Offload:
         """
         flat = slot.view(-1)
         each = slot.element_size()
-        parts = flat.split([size // each for size in pinned_pieces(slot.numel() * each)])
+        parts = flat.split_with_sizes([size // each for size in pinned_pieces(slot.numel() * each)])
         held = self.host.setdefault((layer, item), [])
         for i, part in enumerate(parts):
             known = held[i] if i < len(held) else None
