@@ -135,9 +135,10 @@ def ask(job: dict[str, Any], seconds: float, expected: float | None) -> list[dic
     missing = [b for b in job["budgets"] if "ms" not in said.get(b, {})]
     if missing and not any(row["without_grad"] for row in lines):
         print(texts[1][-3000:], file=sys.stderr)
-        last = texts[1].strip().splitlines()[-1:] or ["no output"]
+        rows = texts[1].strip().splitlines() or ["no output"]
+        last = [row for row in rows if "Error:" in row] or rows
         for b in missing:
-            error = {"budget": b, "error": f"{fault or 'no result'}: {last[0]}"}
+            error = {"budget": b, "error": f"{fault or 'no result'}: {last[-1]}"}
             said[b] = {**said.get(b, {}), **error}
     took = round(time.perf_counter() - began, 1)
     return [{**job, **said[b], "took": took} for b in job["budgets"] if b in said]
@@ -177,10 +178,11 @@ def measure(job: dict[str, Any]) -> None:
     task = Task(
         job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
         job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]), job.get("host"),
+        _bytes(job["cap"]) if job.get("cap") else None,
     )  # fmt: skip
     side = SIDES[job["side"]](task)
     first = job["budgets"][0]
-    if first and side.within and side.within(_bytes(first)) == NOTHING:
+    if side.within and side.within(_bytes(first) if first else None) == NOTHING:
         raise SystemExit(NOTHING)  # and everything would not fit either
     parameters = list(side.parameters.values())
     optimizer = _optimizer(job["side"], side.parameters, job["device"])

@@ -9,7 +9,8 @@ is doubled until it does not fit and then halved in between, on the grid to whic
 padded (16 lengths between two powers of two). Each attempt is a child of its own: one that runs out
 of memory is an answer, "no". So is one that takes longer than `--each` seconds, and says so. A line
 is printed for each attempt, and at the end one for each side with the longest that went well: time
-of the step, tokens/s, the peak on the device, and host memory that was pinned and held.
+of the step, tokens/s, the peak on the device, and host memory that was pinned and held. This
+project begins with the longest that its plan allows; what the plan refuses is not tried.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ import compare  # noqa: E402  a sibling; bench/ is no package
 
 SHARE = 0.97  # of the cap that this project's plan may use; blocks are rounded up
 MODES = {"ftlab": ("none",), "unsloth": ("unsloth",), "peft": ("full",), "liger": ("full",)}
-NO_MEMORY = ("out of memory", "outofmemory", "nothing fits", "exit code -9", "alloc")
+NO_MEMORY = (
+    "out of memory", "outofmemory", "nothing fits", "exit code -9", "alloc_failed",
+    "memoryallocation",
+)  # fmt: skip
 LEAST = 64
 COLUMNS = {
     "length": "tokens", "ms": "ms", "tokens_per_s": "tok/s", "peak_gib": "GiB",
@@ -58,7 +62,8 @@ def main() -> int:
             say(args, json.dumps(found) if args.json else line(found))
             return found
 
-        best.append((side, mode, longest(attempt, args.start, args.most, share)))
+        start = planned(args) if side == "ftlab" else args.start
+        best.append((side, mode, longest(attempt, start, args.most, share)))
     say(args, "")
     for side, mode, found in best:
         none = {"side": side, "mode": mode, "length": 0, "verdict": "none fits"}
@@ -130,18 +135,52 @@ def try_length(
     args: argparse.Namespace, side: str, mode: str, length: int, seconds: float
 ) -> dict[str, Any]:
     """One step of one side at one length, in a child."""
-    cap = compare._bytes(args.cap)
     job = {
         "case": "longest", "side": side, "mode": mode, "shape": args.shape, "rows": 1,
         "length": length, "precision": args.precision, "rank": args.rank, "dropout": 0.0,
         "steps": args.steps, "warmup": 0, "device": args.device, "cap": args.cap,
         "tokenizer": str(args.tokenizer) if args.tokenizer else None,
-        "budgets": [f"{int(SHARE * cap) >> 20}MiB" if side == "ftlab" else None],
+        "budgets": [f"{budget(args) >> 20}MiB" if side == "ftlab" else None],
         "host": host(args.host),
     }  # fmt: skip
+    if side == "ftlab" and not fits(args, length):
+        return {**job, "verdict": "no: memory, says the plan"}
     limit = min(seconds, args.each)
     (found,) = compare.ask(job, limit, None) or [{**job, "error": "no gradients"}]
     return {**found, "verdict": verdict(found, limit < args.each)}
+
+
+def budget(args: argparse.Namespace) -> int:
+    """Bytes that this project's plan may use."""
+    return int(SHARE * compare._bytes(args.cap))
+
+
+def planned(args: argparse.Namespace) -> int:
+    """The longest length that this project's plan allows; the first one where that is none."""
+    low, high = 0, args.most + 1
+    while grid((low + high) // 2) > low:
+        middle = grid((low + high) // 2)
+        low, high = (middle, high) if fits(args, middle) else (low, middle)
+    return low or args.start
+
+
+def fits(args: argparse.Namespace, length: int) -> bool:
+    """Whether this project's plan allows a length."""
+    from random_model import SHAPES
+
+    from ftlab.estimate import Work
+    from ftlab.models.families import spec_from_config
+    from ftlab.planning.memory import least
+    from ftlab.schema import AdapterSection
+
+    config = {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5, **SHAPES[args.shape]}
+    adapter = AdapterSection(r=args.rank, lora_alpha=args.rank)
+    work = Work(
+        spec=spec_from_config(config), adapter=adapter, precision=args.precision,
+        compute_dtype="bf16", optimizer="adamw_8bit", tokens=length, longest=length,
+        checkpointing=True, cuda=True, host=host(args.host),
+    )  # fmt: skip
+    return least(work).peak <= budget(args)
 
 
 def host(asked: str | None) -> int:

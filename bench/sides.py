@@ -37,6 +37,7 @@ class Task:
     device: str
     tokenizer: Path | None = None  # folder, which Unsloth wants
     host: int | None = None  # bytes of host memory that this project may pin; None: any number
+    cap: int | None = None  # bytes that torch may allocate on the device; None: all
 
 
 @dataclass
@@ -225,16 +226,25 @@ def _peer(model: Any, task: Task) -> Side:
     return Side(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, named)
 
 
+def _room(task: Task) -> int:
+    """Bytes of the device that a plan without a budget may use."""
+    total = torch.cuda.get_device_properties(0).total_memory - (1 << 30)
+    return int(0.95 * min(total, task.cap or total))
+
+
 def _schedule(decoder: Any, task: Task, adapter: Any, budget: int | None) -> str:
-    """Give the engine the fastest schedule within the budget; what it predicts, or `NOTHING`."""
+    """Give the engine the fastest schedule within the budget; what it predicts, or `NOTHING`.
+
+    Without a budget everything is kept, or what the device has room for.
+    """
     if decoder.graphs is not None:  # those of another schedule
         decoder.graphs = None
         torch.cuda.empty_cache()
-    decoder.schedule, said = None, ""
-    if budget is not None:
+    decoder.schedule, chosen, said = None, None, ""
+    if budget is not None or task.device != "cpu":
         from ftlab.estimate import Work
         from ftlab.planning.memory import fastest
-        from ftlab.planning.schedule import to_text
+        from ftlab.planning.schedule import KEEP_ALL, to_text
         from ftlab.planning.shapes import padded_tokens
 
         work = Work(
@@ -242,9 +252,12 @@ def _schedule(decoder: Any, task: Task, adapter: Any, budget: int | None) -> str
             optimizer="adamw_8bit", tokens=padded_tokens(task.rows * task.length),
             longest=task.length, checkpointing=False, cuda=True, host=task.host,
         )  # fmt: skip
-        chosen = fastest(work, budget)
+        chosen = fastest(work, _room(task) if budget is None else budget)
         if chosen is None:
             return NOTHING
+        if budget is None and set(chosen.schedule) == {KEEP_ALL}:
+            chosen = None
+    if chosen is not None:
         decoder.schedule = chosen.schedule
         said = f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB, "
         said += to_text(chosen.schedule)

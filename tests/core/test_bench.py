@@ -180,3 +180,18 @@ def test_an_attempt_of_our_side(
     assert found["verdict"] == "ok"
     assert found["length"] == 64
     assert found["note"].startswith("predicted")
+
+
+def test_our_side_begins_with_the_longest_that_its_plan_allows(
+    longest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lengths on an 8 B model with a cap; a plan that refuses needs no child."""
+    options = ["--cap", "16GiB", "--host", "100GiB"]
+    monkeypatch.setattr(sys, "argv", ["longest.py", *options])
+    args = longest.arguments()
+    start = longest.planned(args)
+    assert start > 120_000
+    assert longest.grid(start) == start
+    assert longest.fits(args, start)
+    monkeypatch.setattr(longest.compare, "ask", None)
+    assert longest.try_length(args, "ftlab", "none", 2 * start, 60.0)["verdict"].startswith("no:")
