@@ -147,7 +147,7 @@ def rope_norm_forward_kernel(
     HK: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr,
     BLOCK_REST: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """One program: ROWS (token, head) pairs, normed and rotated; `tiles_q` of q, then those of k."""
+    """One program: ROWS (token, head) pairs, normed and rotated; `tiles_q` of q, then k's."""
     i_tile = tl.program_id(0)
     if i_tile < tiles_q:
         _norm_and_rotate(

@@ -22,7 +22,9 @@ def test_against_fp64(shape: tuple[int, int], device: str) -> None:
 def test_compiles_for_every_card() -> None:
     signature = {"p_x": "*fp32", "p_out": "*fp32", "T": "i32", "H": "i32"}
     jobs = [
-        Job(column_sum_kernel, signature, {"ROWS": ROWS, "BLOCK": BLOCK}, capability, aligned=("H",))
+        Job(
+            column_sum_kernel, signature, {"ROWS": ROWS, "BLOCK": BLOCK}, capability, aligned=("H",)
+        )
         for capability in CAPABILITIES
     ]
     assert all(compiled.spills == 0 for compiled in compile_many(jobs))
