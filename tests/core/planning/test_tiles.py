@@ -59,7 +59,7 @@ def test_a_long_context_takes_a_quarter_of_what_it_took() -> None:
         return (ends[1] - ends[0]) / 131072 / 1024
 
     assert slope(tile=0) > 160
-    assert slope() < 65
+    assert slope() < 56
 
 
 def test_short_micro_batches_are_never_tiled() -> None:
@@ -133,6 +133,8 @@ class Peak(TorchDispatchMode):
 
 class Light:
     """Launchers that allocate what those of a GPU do, and compute nothing."""
+
+    name = "kernel"
 
     def __init__(self, spec: Any) -> None:
         self.spec = spec
