@@ -76,9 +76,10 @@ def backward_bytes(work: Work, shape: Shape, schedule: Schedule) -> int:
     whole = buffers.ends(work, 1) + work.tokens * slopes * b + _rotated(work) + _tables(work)
     whole += rows  # the final norm's statistic
     sums = buffers.parts_bytes(work, shape, min(work.tokens, schedule[0].tile))
-    # In attention: q's and k's norms' statistics and dO o of a part, row by row; or in a tile.
-    norms = _head_norms(work) + _head_norms(work) // parts
-    whole += max(rows * work.spec.num_heads // parts + norms, sums + _weight_part(work))
+    # In attention: q's and k's norms' statistics, then dO o of a part row by row, or its share of
+    # these; or in a tile.
+    part = max(rows * work.spec.num_heads, _head_norms(work)) // parts
+    whole += max(_head_norms(work) + part, sums + _weight_part(work))
     if any(layer.attention == "recompute" for layer in schedule):
         whole += rows * work.spec.num_heads + _library(work)
     return whole + _tile(work, shape, schedule, backward=True)

@@ -167,7 +167,7 @@ class Light:
         torch.empty(grad.shape[1], len(grad))
 
 
-TILE = 64
+TILE = 128
 CASES = [
     ("llama", "3*orrrrrr"), ("llama", "3*kkkkkkk"), ("llama", "1*orkokro 2*kkrkkkk"),
     ("llama", "1*orrrrrr 2*korkrrr"), ("qwen3", "3*orrrrrr"), ("qwen3", "3*orkkorr"),
