@@ -118,6 +118,59 @@ def test_a_child_that_fails_says_why(
     assert found["error"] == "exit code 1: no output"
 
 
+def test_curves_of_equal_training_are_within_the_floor(
+    tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = load(BENCH / "curves.py")
+    model, rows = tmp_path / "model", tmp_path / "rows.jsonl"
+    small_chat_model(model)
+    pairs = [{"question": f"{n} + {n} =", "answer": f"#### {2 * n}"} for n in range(1, 33)]
+    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    given = f"curves.py --model {model} --train {rows} --test {rows} --steps 2 --precision fp32"
+    given += " --test-rows 4 --new-tokens 4 --device cpu"
+    monkeypatch.setattr(sys, "argv", given.split())
+    args = curves.arguments()
+    found = {side: curves.measure(args, side, "fp32") for side in curves.SIDES}
+    losses = {side: said["losses"] for side, said in found.items()}
+    for side in curves.SIDES:
+        assert losses[side] == pytest.approx(losses["peft"], rel=1e-5)
+        assert losses[side][0] > 1
+        assert found[side]["test_loss"] == pytest.approx(found["peft"]["test_loss"], rel=1e-5)
+        assert found[side]["asked"] == 4
+    assert curves.distance(found["ftlab"], found["peft"]) < 1e-4
+    far = {**found, "ftlab": {**found["ftlab"], "losses": [9.0, 9.0]}}
+    capsys.readouterr()
+    assert not curves.report("fp32", far)
+    assert "NOT within" in capsys.readouterr().out
+    assert not curves.report("fp32", {**found, "peft": {}})
+
+
+def small_chat_model(folder: Path) -> None:
+    """A random Llama of 2 layers and a tokenizer of characters with a chat template."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: n for n, word in enumerate(["</s>", *"0123456789+=# ?u:a\n"])}
+    made = Tokenizer(models.WordLevel(words, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="</s>", pad_token="</s>", unk_token="?"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}u:{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, bos_token_id=None, eos_token_id=0,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
 def test_a_row_may_have_another_length(compare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["compare.py", "--length", "96", "--cap", "2GiB"])
     jobs = compare.jobs(compare.arguments(), "long")

@@ -23,8 +23,7 @@ _GROUPS = {
 KEPT_GRADIENTS = 1 << 28  # elements; fewer stay from step to step on a GPU
 PINNED_PIECE, PINNED_LEAST = 64 << 20, 4 << 20  # bytes of host memory that are pinned together
 PRODUCT_WORKSPACE = 32 << 20  # bytes that cuBLAS takes for repeatable products: :4096:8
-_UP_SPLITS, _UP_FEATURES = 32, 512  # of `lora_up`'s tuning tables, the most of any card
-_UP_FEWEST, _UP_PROGRAMS = 8, 1024  # as there
+_UP_FEATURES, _UP_PROGRAMS = 256, 264  # of `lora_up`'s tuning tables: what takes the most room
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def parts_bytes(work: Work, shape: Shape, rows: int) -> int:
     rank = -(-work.adapter.r // _UNIT) * _UNIT
     outputs = max(n for group, n in shape.outputs.items() if shape.pads[group])
     programs = -(-outputs // _UP_FEATURES)
-    splits = min(_UP_SPLITS, max(_UP_FEWEST, -(-_UP_PROGRAMS // programs)))
+    splits = max(1, _UP_PROGRAMS // programs)
     return 4 * rank * (splits * outputs + programs * rows)
 
 
