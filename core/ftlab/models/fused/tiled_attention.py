@@ -38,7 +38,7 @@ def attention_backward(
     q, k, v = whole.rotated(run, layer, qkv)
     grad, out = whole.as_heads(slope, sizes.head_dim), whole.heads_of(layer, attended)
     made = room.view(run.tokens, count * (group + 2), sizes.head_dim)
-    d_heads = torch.split(made, [count * group, count, count], dim=1)
+    dq, dk, dv = torch.split(made, [count * group, count, count], dim=1)
     for first in range(0, sizes.kv_heads, count):
         kv = slice(first, first + count)
         own = slice(first * group, (first + count) * group)
@@ -46,11 +46,12 @@ def attention_backward(
         run.attention[layer.window].backward(
             grad[:, own], q[:, own], k[:, kv], v[:, kv], out[:, own],
             lse if parts == 1 else lse[own], run.plan, scale=run.scale, window=layer.window,
-            softcap=run.softcap, dq=d_heads[0], dk=d_heads[1], dv=d_heads[2],
+            softcap=run.softcap, dq=dq, dk=dk, dv=dv,
         )  # fmt: skip
         places = projected[0][:, own], projected[1][:, kv], projected[2][:, kv]
-        turn_back(run, layer, *d_heads[:2], *places[:2], _statistics(stats, sizes.heads, own, kv))
-        for place, part in zip(places, d_heads, strict=True):
+        rstd = _statistics(stats, sizes.heads, own, kv)
+        turn_back(run, layer, dq, dk, places[0], places[1], rstd)
+        for place, part in zip(places, (dq, dk, dv), strict=True):
             place.copy_(part)
 
 
