@@ -15,6 +15,7 @@ from torch import Tensor
 from ftlab.models.attach import attach
 from ftlab.models.engine import Decoder, StepRng
 from ftlab.models.fused import stack as stack_module
+from ftlab.models.fused.targets import Gradients
 from ftlab.models.layers import Projection
 from ftlab.planning.schedule import ITEMS, KEEP_ALL, RECOMPUTE_ALL, LayerSchedule, from_text
 from ftlab_kernels.attention import _reference_backward, _reference_forward
@@ -262,15 +263,26 @@ def test_rows_in_tiles_of_full_fine_tuning(kind: str, changes: dict[str, Any]) -
     assert_equal_to_reference(decoder)
 
 
-def test_sums_over_tiles_are_not_rounded_to_16_bits() -> None:
-    """Gradients of bf16 parameters: each sum is rounded once."""
+def test_sums_over_tiles_are_rounded_once() -> None:
+    parameter = torch.zeros(1, dtype=torch.bfloat16)
+    gradients = Gradients(partial=True)
+    for share in [1.0] + [1 / 512] * 256:  # none of which a bf16 sum of one would notice
+        gradients.add(parameter, torch.tensor([share]))
+    found = gradients.of(parameter)
+    assert found is not None
+    assert found.dtype == torch.bfloat16
+    assert float(found) == 1.5
+
+
+def test_rows_in_tiles_of_16_bit_parameters() -> None:
+    """A CPU rounds each tile's product; see above for their sum."""
     made = model(lora={}).to(torch.bfloat16)
     decoder = attach(made, compute_dtype=torch.bfloat16)
     whole = step(decoder)[1]
     decoder.schedule = from_text("2*krrrrrr/2")
     for name, grad in step(decoder)[1].items():
         assert grad.dtype == torch.bfloat16
-        assert distance(grad, whole[name]) < 0.004, name
+        assert distance(grad, whole[name]) < 0.01, name
 
 
 class ByHeads:
