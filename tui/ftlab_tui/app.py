@@ -7,6 +7,7 @@ transformers are not imported here, nor by anything imported here.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shlex
 import subprocess
@@ -70,6 +71,11 @@ class FtuiApp(App[None]):
             self.switch_mode("home")
             if self.repeat:
                 self.repeat_last()
+
+    def on_ready(self) -> None:
+        """From the first paint on garbage is collected, but for what has come to stay."""
+        gc.freeze()
+        gc.enable()
 
     @property
     def front(self) -> ModeScreen | None:

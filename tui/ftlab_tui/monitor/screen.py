@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.containers import Horizontal, Vertical
@@ -23,10 +24,12 @@ from ftlab_tui.monitor.logpane import LogPane
 from ftlab_tui.monitor.pacing import Pacing
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
-from ftlab_tui.reading import speed
 from ftlab_tui.reading.gpus import GpuNow, GpuThread, of_run
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.widgets.line import Line
+
+if TYPE_CHECKING:
+    from ftlab_tui.reading.speed import Speed
 
 INTERVAL = 0.5  # seconds between two looks at the run
 SLICE = 0.012  # seconds of reading between two chances to paint
@@ -67,7 +70,7 @@ one less or more of the width.
 
     def __init__(self) -> None:
         super().__init__()
-        self.speed: speed.Speed | None = None
+        self.speed: Speed | None = None
         self.uuids: list[str] = []
         self.gpus = GpuThread()
         self.alarms: list[Alarm] = []
@@ -138,10 +141,8 @@ one less or more of the width.
         live = self.live
         if live is None:
             return
-        plan = speed.read_plan(live.run)
-        self.speed = speed.of(plan)
-        card = speed.card_of(plan) if plan is not None else None
-        self.uuids = [card.uuid] if card is not None else []
+        self.speed, self.uuids = None, []
+        self.set_timer(0.1, partial(self._take_plan, live))
         self.query_one(LogPane).open(live.run.log_path)
         self.refresh_about()
         self._drawn = ()
@@ -151,6 +152,18 @@ one less or more of the width.
         if self.outline is not None:
             self.redraw(force=True)
         self._read()
+
+    def _take_plan(self, live: LiveRun) -> None:
+        """What the plan tells, after the first paint: its types are many, and so are its lines."""
+        if live is not self.live:
+            return
+        from ftlab_tui.reading import speed
+
+        plan = speed.read_plan(live.run)
+        self.speed = speed.of(plan)
+        card = speed.card_of(plan) if plan is not None else None
+        self.uuids = [card.uuid] if card is not None else []
+        self.redraw()
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -141,8 +141,8 @@ class LiveRun:
         self._reader.size = size
         made = LiveRun(self.run)
         made.whole, made.state, made.status = self, self.state, self.status
-        for batch in stretches(path):
-            made._take([event for event in batch if event["kind"] in ("started", "step")])
+        known = (event for stretch in stretches(path) for event in stretch)
+        made._take([event for event in known if event["kind"] in ("started", "step")])
         made.sessions.clear()
         made.oddities = Oddities()
         return made
