@@ -1,8 +1,9 @@
 """One run as a viewer sees it: events by byte offset, figures as a table, state, time that is left.
 
 `LiveRun.poll` takes what is new for a few milliseconds and says whether more waits, so that a long
-history is read between two paints; `outline` tells meanwhile how it went. Whatever is odd in the directory (lines that are no events,
-unknown kinds, a clock that was set, a run that was deleted) is counted and told, never raised.
+history is read between two paints; `outline` tells meanwhile how it went. Whatever is odd in the
+directory (lines that are no events, unknown kinds, a clock that was set, a run that was deleted) is
+counted and told, never raised.
 """
 
 from __future__ import annotations
