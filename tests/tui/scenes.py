@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import waiting
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import DataTable, Input
 
 from ftlab import trash
 from ftlab.run import Run, Status
@@ -35,7 +35,8 @@ START = 1_700_000_000.0
 GIB = 1 << 30
 SCENES = (
     "home", "new-model", "new-data", "new-settings", "new-review", "monitor-sft", "monitor-dpo",
-    "runs", "compare", "confirm", "doctor", "help", "palette",
+    "runs", "compare", "confirm", "doctor", "help", "palette", "themes", "token", "stop", "end",
+    "log-filter", "full", "notes", "export", "resume", "empty-trash",
 )  # fmt: skip
 VERDICT = """INCOMPARABLE: 1 field that may change results differs
 config.train.max_steps: 200 | 300
@@ -147,15 +148,57 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     await pilot.press("question_mark")
     yield await _settled(pilot, "help")
     await pilot.press("escape", "ctrl+p")
-    for line in app.screen.query(Input):
-        line.cursor_blink = False
-    await pilot.pause(0.4)
     yield await _settled(pilot, "palette")
+    await pilot.press("escape")
+    async for name in _dialogs(pilot):
+        yield name
+
+
+async def _dialogs(pilot: Pilot[None]) -> AsyncIterator[str]:
+    """What lies over the screens; each is left by the key that changes nothing."""
+    await pilot.press("t")
+    yield await _settled(pilot, "themes")
+    await pilot.press("escape", "2", "ctrl+t")
+    yield await _settled(pilot, "token")
+    await pilot.press("escape", "3", "s")
+    yield await _settled(pilot, "stop")
+    await pilot.press("n", "S")
+    yield await _settled(pilot, "end")
+    await pilot.press("n", "slash", *"warn")
+    yield await _settled(pilot, "log-filter")
+    await pilot.press("escape")
+    pilot.app.screen.query_one("#main").focus()
+    await pilot.press("f", "left", "left", "left")
+    yield await _settled(pilot, "full")
+    await pilot.press("escape", "escape", "4")
+    for run, key, name in (
+        ("sft-smollm2-a", "m", "notes"), ("sft-smollm2-a", "x", "export"),
+        ("sft-smollm2-b", "r", "resume"),
+    ):  # fmt: skip
+        await _ask(pilot, run, key)
+        yield await _settled(pilot, name)
+        await pilot.press("escape")
+    await _ask(pilot, "sft-llama-b", "d")
+    await pilot.press("y")
+    await until(lambda: "sft-llama-b" not in pilot.app.screen.query_one(DataTable).rows)
+    pilot.app.clear_notifications()
+    await _ask(pilot, "sft-smollm2-b", "X")
+    yield await _settled(pilot, "empty-trash")
+
+
+async def _ask(pilot: Pilot[None], run: str, key: str) -> None:
+    """Choose a run of the table and press a key that asks."""
+    table = pilot.app.screen.query_one(DataTable)
+    table.move_cursor(row=table.get_row_index(run))
+    await pilot.press(key)
+    await until(lambda: pilot.app.front is None)  # type: ignore[attr-defined]
 
 
 async def _settled(pilot: Pilot[None], name: str) -> str:
     """Wait until nothing changes any more."""
     before: list[str] = []
+    for line in pilot.app.screen.query(Input):
+        line.cursor_blink = False
     for _ in range(40):
         await pilot.pause(0.08)
         now = [strip.text for strip in pilot.app.screen._compositor.render_strips()]

@@ -117,7 +117,6 @@ def _guard(cookie: str, secret: str, pages: set[asyncio.Future[Any]]) -> Any:
     """
     from aiohttp import web
 
-    @web.middleware
     async def guard(request: Any, handler: Handler) -> Any:
         headers = request.headers
         given = request.query.get("token") or request.cookies.get(cookie, "")
@@ -135,7 +134,7 @@ def _guard(cookie: str, secret: str, pages: set[asyncio.Future[Any]]) -> Any:
             response.set_cookie(cookie, secret, httponly=True, samesite="Strict")
         return response
 
-    return guard
+    return web.middleware(guard)
 
 
 def _refused(error: OSError, port: int) -> str:
