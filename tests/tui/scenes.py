@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import waiting
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input
 
@@ -140,7 +141,9 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     await pilot.press("down", "down", "space", "space", "c")
     await pilot.pause(0.5)
     yield await _settled(pilot, "compare")
-    await pilot.press("escape", "d")
+    await pilot.press("escape")
+    await _settled(pilot, "runs")  # a dialog shows what lay under it when it came
+    await pilot.press("d")
     await until(lambda: app.front is None)
     yield await _settled(pilot, "confirm")
     await pilot.press("n", "5")
@@ -178,11 +181,12 @@ async def _dialogs(pilot: Pilot[None]) -> AsyncIterator[str]:
         await _ask(pilot, run, key)
         yield await _settled(pilot, name)
         await pilot.press("escape")
-    await _ask(pilot, "sft-llama-b", "d")
-    await pilot.press("y")
-    await until(lambda: "sft-llama-b" not in pilot.app.screen.query_one(DataTable).rows)
+        await _settled(pilot, "runs")
+    await pilot.press("d", "y")  # the marked ones
+    await until(lambda: pilot.app.screen.query_one(DataTable).row_count == 3)
     pilot.app.clear_notifications()
-    await _ask(pilot, "sft-smollm2-b", "X")
+    await _settled(pilot, "runs")
+    await _ask(pilot, "sft-llama-b", "X")
     yield await _settled(pilot, "empty-trash")
 
 
@@ -201,6 +205,7 @@ async def _settled(pilot: Pilot[None], name: str) -> str:
         line.cursor_blink = False
     for _ in range(40):
         await pilot.pause(0.08)
+        visible_screen_stack.set(pilot.app._background_screens)
         now = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
         if now == before:
             return name
