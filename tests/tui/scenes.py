@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from ftlab.run import Run, Status
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.doctor import report
 from ftlab_tui.lab import Lab
+from ftlab_tui.monitor import asking
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.new import children, fits, planning, sources
 from ftlab_tui.reading import gpus
@@ -73,6 +75,14 @@ def freeze(monkeypatch: pytest.MonkeyPatch, folder: Path, core: ModuleType, make
     )
     monkeypatch.setattr(gpus.Nvml, "read", lambda self: gpus.Reading((card,)))
     monkeypatch.setattr(sources, "_recipes", list)
+    ask_to_end = asking.end_question
+
+    def end_question(live: Any, kill: bool) -> tuple[str, str]:
+        """As if the trainer, which is this process, had a number that is always the same."""
+        question, detail = ask_to_end(live, kill)
+        return question.replace(f" {os.getpid()} ", " 4242 "), detail
+
+    monkeypatch.setattr(asking, "end_question", end_question)
     _no_children(monkeypatch, folder, core)
     make = maker(Path("runs"), core.fake_plan)
     make("sft-smollm2-a", 200, state="done")

@@ -16,7 +16,7 @@ import pytest
 import waiting
 from textual import events
 from textual.errors import NoWidget
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Footer
 
 from ftlab import launch, trash
 from ftlab.errors import FtlabError
@@ -99,6 +99,38 @@ async def test_filter_opens_and_closes(app: FtuiApp) -> None:
         await pilot.press("escape")
         assert not bar.has_class("-open")
         assert bar.text == ""
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_is_typed_and_what_is_alone_is_seen_whole(
+    app: FtuiApp, make_run: Callable[..., Run], size: tuple[int, int]
+) -> None:
+    """The filter line lies between body and footer; a pane alone fills the screen, no more."""
+    make_run("one", 60, dpo=True)
+    async with app.run_test(size=size) as pilot:
+        for key in "1345":
+            await pilot.press(key)
+            await pilot.pause()
+            await pilot.press("slash", "o")
+            bar, footer = app.screen.query_one(FilterBar), app.screen.query_one(Footer)
+            assert bar.region.height == 1, key
+            assert bar.region.bottom == footer.region.y, key
+            over = [w for w in app.screen.query("*") if w.parent is app.screen and w is not bar]
+            assert not [w for w in over if w.region.overlaps(bar.region)], key
+            await pilot.press("escape")
+        await pilot.press("3")
+        await pilot.pause()
+        panes = [w for w in app.screen.query("*") if w.focusable and w.allow_maximize]
+        panes = [pane for pane in panes if pane.region.area]  # not every one fits
+        assert len(panes) >= 2
+        for pane in panes:
+            pane.focus()
+            await pilot.press("f")
+            assert app.screen.maximized is pane
+            assert pane.region.width == size[0], pane
+            assert pane.region.bottom <= size[1] - 1, pane
+            await pilot.press("escape")
+            assert app.screen.maximized is None
 
 
 async def test_the_theme_is_remembered(app: FtuiApp) -> None:

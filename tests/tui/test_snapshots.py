@@ -48,8 +48,10 @@ async def test_every_screen_looks_as_before(
     assert tuple(seen) == scenes.SCENES
     if wrong:
         sys.stderr.write("\n\n".join(wrong.values()) + "\n")
-        pytest.fail(f"{len(wrong)} pictures differ: {', '.join(wrong)}. If that is meant, "
-                    f"`make snapshots` writes them anew. {beside(wrong)}", pytrace=False)  # fmt: skip
+        pytest.fail(
+            f"{len(wrong)} pictures differ: {', '.join(wrong)}. If that is meant, "
+            f"`make snapshots` writes them anew. {beside(wrong)}", pytrace=False,
+        )  # fmt: skip
 
 
 def compared(path: Path, now: str) -> str:

@@ -56,7 +56,7 @@ one less or more of the width.
         #alarms.-some { display: block; }
         #charts { height: 2fr; }
         #side { width: 1fr; display: none; }
-        #main { width: 2fr; }
+        #main { width: 1fr; }
         #below { height: 1fr; min-height: 5; }
         #samples { width: 1fr; display: none; }
         #log { width: 1fr; }
