@@ -143,6 +143,22 @@ async def test_the_theme_is_remembered(app: FtuiApp) -> None:
         assert again.theme == "clear-light"
 
 
+async def test_nothing_is_black_on_black_without_colours(
+    app: FtuiApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app.memory.set("theme", "ansi-dark")
+    app = FtuiApp(app.lab)
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert app.theme == "ftlab-dark"
+        app.theme = "ansi-light"
+        await pilot.pause()
+        assert app.theme == "ftlab-light"
+        strips = app.screen._compositor.render_strips()
+        styles = [segment.style for strip in strips for segment in strip if segment.text.strip()]
+        assert all(style and style.color != style.bgcolor for style in styles)
+
+
 async def test_every_command_is_in_the_palette(app: FtuiApp) -> None:
     async with app.run_test(size=(80, 24)):
         names = {command.title for command in app.get_system_commands(app.screen)}

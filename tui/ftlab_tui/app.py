@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.theme import ThemeProvider
+from textual.theme import Theme, ThemeProvider
 
 from ftlab_tui import copying, keys, theme
 from ftlab_tui.lab import Lab
@@ -59,8 +59,8 @@ class FtuiApp(App[None]):
         """Take up theme and keys, and show the first mode."""
         fallback = theme.ANSI if theme.few_colours() else theme.DEFAULT
         chosen = self.memory.get("theme", os.environ.get("TEXTUAL_THEME") or fallback)
-        self.theme = chosen if chosen in self.available_themes else fallback
-        self.theme_changed_signal.subscribe(self, lambda new: self.memory.set("theme", new.name))
+        self.theme = theme.fitting(chosen if chosen in self.available_themes else fallback)
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
         keymap, wrong = keys.keymap(self.lab.state)
         self.set_keymap(keymap)
         if wrong:
@@ -71,6 +71,15 @@ class FtuiApp(App[None]):
             self.switch_mode("home")
             if self.repeat:
                 self.repeat_last()
+
+    def _theme_chosen(self, chosen: Theme) -> None:
+        """Remember it, unless nothing could be read with it."""
+        fit = theme.fitting(chosen.name)
+        if fit == chosen.name:
+            self.memory.set("theme", fit)
+        else:
+            self.warn(f"{chosen.name} has no colours of its own to show under NO_COLOR")
+            self.theme = fit
 
     def on_ready(self) -> None:
         """From the first paint on garbage is collected, but for what has come to stay."""
