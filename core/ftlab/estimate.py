@@ -41,6 +41,8 @@ class Work:
     checkpointing: bool
     cuda: bool
     host: int | None = None  # bytes of host memory that may be pinned; None: any number
+    tiles: bool = True  # whether a long micro-batch's rows may be taken some at a time
+    room: int | None = None  # bytes by which tiles are chosen; None: the budget
 
     @property
     def full(self) -> bool:
