@@ -23,6 +23,7 @@ from ftlab.errors import FtlabError
 from ftlab.run import Run
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.lab import Lab
+from ftlab_tui.layout import Layout
 from ftlab_tui.monitor import asking
 from ftlab_tui.new import children
 from ftlab_tui.runs import commands
@@ -141,6 +142,18 @@ async def test_the_theme_is_remembered(app: FtuiApp) -> None:
     again = FtuiApp(app.lab)
     async with again.run_test(size=(80, 24)):
         assert again.theme == "clear-light"
+
+
+async def test_only_a_theme_that_was_chosen_is_remembered(
+    app: FtuiApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORTERM", "")
+    monkeypatch.setenv("TERM", "linux")
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert app.theme == "ansi-dark"
+        await pilot.pause()
+        assert app.memory.get("theme", "") == ""
+    assert Layout(app.lab.state).get("theme", "") == ""
 
 
 async def test_nothing_is_black_on_black_without_colours(

@@ -47,6 +47,7 @@ class FtuiApp(App[None]):
         self.lab = lab or Lab()
         self.memory = Layout(self.lab.state, self.warn)
         self.attach, self.repeat = attach, repeat
+        self._given = ""  # the theme that was set by the app and not by the person
         self._modes.update(loaders())
         for item in theme.THEMES:
             self.register_theme(item)
@@ -60,6 +61,7 @@ class FtuiApp(App[None]):
         fallback = theme.ANSI if theme.few_colours() else theme.DEFAULT
         chosen = self.memory.get("theme", os.environ.get("TEXTUAL_THEME") or fallback)
         self.theme = theme.fitting(chosen if chosen in self.available_themes else fallback)
+        self._given = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         keymap, wrong = keys.keymap(self.lab.state)
         self.set_keymap(keymap)
@@ -73,13 +75,14 @@ class FtuiApp(App[None]):
                 self.repeat_last()
 
     def _theme_chosen(self, chosen: Theme) -> None:
-        """Remember it, unless nothing could be read with it."""
+        """Remember it, unless it was not the person who chose, or nothing could be read with it."""
+        given, self._given = self._given, ""
         fit = theme.fitting(chosen.name)
-        if fit == chosen.name:
-            self.memory.set("theme", fit)
-        else:
+        if fit != chosen.name:
             self.warn(f"{chosen.name} has no colours of its own to show under NO_COLOR")
-            self.theme = fit
+            self.theme = self._given = fit
+        elif chosen.name != given:
+            self.memory.set("theme", chosen.name)
 
     def on_ready(self) -> None:
         """From the first paint on garbage is collected, but for what has come to stay."""
