@@ -323,10 +323,19 @@ class LaunchSection:
     """Where it runs."""
 
     where: Literal["local", "docker", "slurm"] = setting("local", "Where the trainer is started.")
-    devices: Auto | list[int] = setting(
+    devices: Auto | int | list[int] = setting(
         "auto",
-        "GPU indices to use; auto is the first visible GPU, or the CPU without one; [] is the CPU.",
-        examples=([0], []),
+        "GPUs to train on: how many, or a list of their indices; each gets a process of its own. "
+        "auto is the first visible GPU, or the CPU without one; [] is the CPU.",
+        raising="Raise it and each GPU computes a smaller part of every step.",
+        examples=([0], [0, 1], 2, []),
+        minimum=1,
+    )
+    processes: int = setting(
+        1,
+        "Processes that share every step on the CPU; on GPUs there is always one for each.",
+        minimum=1,
+        maximum=64,
     )
     image: str | None = setting(
         None,

@@ -107,7 +107,8 @@ def _micro_batches(draft: Draft, gpu: Gpu | None, length: int) -> Iterator[int]:
         return
     per_row = sequences_per_row(draft.facts.data)
     per_row *= length if draft.config.data.packing else longest_length(draft, length)
-    micro = max(1, min(train.batch_size, TOKENS_CAP[gpu is not None] // per_row))
+    share = train.batch_size // draft.world_size  # every process gets one at least
+    micro = max(1, min(share, TOKENS_CAP[gpu is not None] // per_row))
     while micro >= 1:
         yield micro
         micro = micro - 1 if micro <= 8 else micro * 3 // 4
@@ -132,7 +133,8 @@ def _work(
         longest=longest,
         checkpointing=checkpointing,
         cuda=gpu is not None,
-        host=pinnable(draft.facts.machine),
+        host=pinnable(draft.facts.machine, draft.world_size),
+        ranks=draft.world_size,
     )
 
 

@@ -7,7 +7,7 @@ the fastest schedule within the budget. The bits are the same whatever is chosen
 from __future__ import annotations
 
 from ftlab import estimate
-from ftlab.estimate import CUDA_CONTEXT, Work
+from ftlab.estimate import Work
 from ftlab.facts import Machine
 from ftlab.planning import memory
 from ftlab.planning.draft import Draft
@@ -16,9 +16,9 @@ from ftlab.planning.schedule import KEEP_ALL, to_text, uniform
 from ftlab.planning.words import size
 
 
-def pinnable(machine: Machine) -> int:
-    """Bytes of host memory that a run may pin: pinned pages cannot be swapped, so half of it."""
-    return machine.memory_free_bytes // 2
+def pinnable(machine: Machine, ranks: int = 1) -> int:
+    """Bytes of host memory that a process may pin: pages that cannot be swapped, so half of it."""
+    return machine.memory_free_bytes // 2 // ranks
 
 
 def step_memory(work: Work, budget: int | None) -> dict[str, int]:
@@ -37,7 +37,7 @@ def schedule_of(work: Work, budget: int | None) -> Chosen | None:
         return Chosen(schedule, memory.predicted(work, schedule), 0, 0.0)
     if budget is None:
         return memory.least(work)
-    return memory.fastest(work, budget - CUDA_CONTEXT)
+    return memory.fastest(work, budget - estimate.cuda_context(work))
 
 
 def terms(work: Work, chosen: Chosen) -> dict[str, int]:
@@ -50,7 +50,7 @@ def terms(work: Work, chosen: Chosen) -> dict[str, int]:
         **{term: own[term] for term in fixed},
         "activations": rest - logits,
         "logits": logits,
-        "context": CUDA_CONTEXT,
+        "context": estimate.cuda_context(work),
     }
 
 
