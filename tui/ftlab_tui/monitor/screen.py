@@ -136,8 +136,8 @@ one less or more of the width.
             return
         plan = speed.read_plan(live.run)
         self.speed = speed.of(plan)
-        card = speed.card_of(plan) if plan is not None else None
-        self.uuids = [card.uuid] if card is not None else []
+        cards = speed.cards_of(plan) if plan is not None else []
+        self.uuids = [card.uuid for card in cards]
         self.query_one(LogPane).open(live.run.log_path)
         self.refresh_about()
         self._drawn = ()
