@@ -229,7 +229,11 @@ def build(
     picked, sizes = _order(count, seed=seed, steps=steps, batch_size=batch_size, shuffle=shuffle)
     capacity = micro_batch_size * max_length * store.sequences_per_row if packing else None
     order, micro_sizes, micro_counts = lay_out(
-        usable.tokens[picked], sizes, capacity=capacity, micro_batch_size=micro_batch_size, ranks=ranks
+        usable.tokens[picked],
+        sizes,
+        capacity=capacity,
+        micro_batch_size=micro_batch_size,
+        ranks=ranks,
     )
     rows = usable.rows[picked[order]]
     hashes, trained = hash_steps(store, rows, sizes, max_length)

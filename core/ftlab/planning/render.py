@@ -300,7 +300,9 @@ def _exchange(plan: Plan) -> str:
     cuda = str(plan.decided("device")) != "cpu"
     low, high = (1000 * s for s in exchange.seconds(trained, count, cuda=cuda))
     sent = size(exchange.sent_bytes(trained, count))
-    return f"{sent} of gradients sent by each of {count} processes, {low:.2g} to {high:.2g} ms a step"
+    return (
+        f"{sent} of gradients sent by each of {count} processes, {low:.2g} to {high:.2g} ms a step"
+    )
 
 
 def _earlier(plan: Plan) -> list[Speed]:

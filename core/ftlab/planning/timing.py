@@ -96,9 +96,7 @@ def _of_one(work: Work, amount: Amount) -> float:
         return everything
     training = operations(
         work,
-        replace(
-            amount, evaluated_tokens=0, evaluated_trained_tokens=0, generated_tokens=0
-        ),
+        replace(amount, evaluated_tokens=0, evaluated_trained_tokens=0, generated_tokens=0),
     )
     return everything - training + training / amount.ranks
 
@@ -112,7 +110,9 @@ def _computing(
     slow, fast = _speeds(work, machine, gpu)
     quick, long = GPU_LAYER_SECONDS if gpu is not None else CPU_LAYER_SECONDS
     evaluations = amount.evaluated_tokens // max(1, work.tokens)
-    passes = -(-amount.micro_batches // amount.ranks) + evaluations // 3 + amount.generated_tokens // 3
+    passes = (
+        -(-amount.micro_batches // amount.ranks) + evaluations // 3 + amount.generated_tokens // 3
+    )
     host = passes * work.spec.num_layers
     return max(total / fast, host * quick), total / slow + host * long
 

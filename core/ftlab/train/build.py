@@ -320,9 +320,7 @@ def _pace(plan: Plan, work: Work) -> Pace:
         ranks=plan.world_size,
     )  # fmt: skip
     passes = int(config.method.kind == "dpo" and config.method.reference == "adapter_off")
-    return Pace(
-        device_name(machine, device), micro, float(lengths.mean()), passes, plan.world_size
-    )
+    return Pace(device_name(machine, device), micro, float(lengths.mean()), passes, plan.world_size)
 
 
 def _measure(desk: Desk, work: Work) -> Callable[[], Mapping[str, float]] | None:

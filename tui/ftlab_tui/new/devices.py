@@ -1,5 +1,4 @@
-"""Which GPUs a run is given: one line of the review, there only where there is something to choose.
-"""
+"""Which GPUs a run is given: one line of the review, where there is something to choose."""
 
 from __future__ import annotations
 

@@ -93,7 +93,9 @@ class Together(Alone):
         with self._reaching():
             self._sum(_gradient(parameter) for parameter in parameters)
             dist.all_gather_into_tensor(gathered, mine)
-        return list(gathered.view(self.size, slots, width).transpose(0, 1).reshape(-1, width)[:count])
+        return list(
+            gathered.view(self.size, slots, width).transpose(0, 1).reshape(-1, width)[:count]
+        )
 
     def check(self, step: int, marks: tuple[int, float], parameters: Iterable[Parameter]) -> None:
         """Step, batch and gradients every time; every so often the bits of the weights."""

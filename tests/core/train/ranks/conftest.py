@@ -1,4 +1,4 @@
-"""Ranks as forked children of the test: no second import of torch, and every patch is theirs too."""
+"""Ranks as forked children of the test: no second import of torch, and its patches are theirs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Ranks:
 @pytest.fixture
 def attempt_ranks(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
     """`attempt_ranks(run_or_plan, size=2, resume=False)`: start it; `.end()` waits."""
-    count = 0
+    count, held = 0, set()
     with contextlib.ExitStack() as stack:
 
         def go(plan: Plan | Run, size: int = 2, *, resume: bool = False) -> Ranks:
@@ -131,8 +131,12 @@ def attempt_ranks(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
             count += 1
             folder = tmp_path / f"room-{count}"
             folder.mkdir()
-            run = plan if isinstance(plan, Run) else Run.create(shared(plan, size), tmp_path / "runs")
-            stack.enter_context(run.lock())
+            run = plan
+            if isinstance(plan, Plan):
+                run = Run.create(shared(plan, size), tmp_path / "runs")
+            if run.path not in held:  # this test stays the head of every attempt
+                held.add(run.path)
+                stack.enter_context(run.lock())
             return Ranks(run, size, folder, resume=resume)
 
         yield go

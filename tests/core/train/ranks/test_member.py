@@ -98,7 +98,7 @@ def test_killed_resumed_and_stopped_it_repeats_a_straight_run(
     assert (code, state) == (1, "failed")
     assert f"rank 1: process {ranks.pids[1]} was killed" in reason
 
-    stopped = _again(ranks.run, attempt_ranks)
+    stopped = attempt_ranks(ranks.run, resume=True)
     control.request(ranks.run, "stop")
     assert stopped.end() == [0, 0]
     assert ended(ranks.run)[:2] == (130, "stopped")
@@ -107,13 +107,8 @@ def test_killed_resumed_and_stopped_it_repeats_a_straight_run(
     assert found.step == ranks.run.exit()["step"]  # type: ignore[index]
     assert [e["step"] for e in said(ranks.run, "checkpoint")].count(found.step) == 1
 
-    assert _again(ranks.run, attempt_ranks).end() == [0, 0]
+    assert attempt_ranks(ranks.run, resume=True).end() == [0, 0]
     same(straight.run, ranks.run)
-
-
-def _again(run: Run, attempt_ranks: Attempt) -> Any:
-    """Resume; the test's lock of the attempt before is taken over, as it is this process's."""
-    return attempt_ranks(run, resume=True)
 
 
 def test_sigterm_saves_once_and_all_leave(plan_of: Plans, attempt_ranks: Attempt) -> None:
@@ -179,4 +174,3 @@ def test_each_rank_sees_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         member.see_one_gpu(rank)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == own
-
