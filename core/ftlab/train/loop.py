@@ -11,11 +11,12 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer
 
 from ftlab.errors import FtlabError
@@ -151,14 +152,18 @@ class _Worker:
     flat: FlatGradients | None
     ranks: Alone
     under_way: _UnderWay | None = None
+    parameters: list[Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.trainable().values())
 
     def launch(self, step: Step, placed: dict[int, Batch]) -> None:
-        """Forward and backward over micro-batches of `step`, exchanged; nothing waits for the device."""
+        """Forward and backward over the step, and its sum over ranks, all without waiting for it."""
         began = time.perf_counter()
         units = self.objective.units(step)
         sums = self._accumulate(step, placed, units)
         width = 1 + len(self.objective.metrics)
-        sums = self.ranks.add(sums, len(step.micro), width, self.model.trainable().values())
+        sums = self.ranks.add(sums, len(step.micro), width, self.parameters)
         gradients = self._gradients()
         self.under_way = _UnderWay(step, units, began, sums, gradients, global_norm(gradients))
 
@@ -180,7 +185,7 @@ class _Worker:
         if self.scaler:
             self.scaler.update(overflow=skipped)
         marks = step.batch_hash, norm
-        self.ranks.check(step.index + 1, marks, self.model.trainable().values())
+        self.ranks.check(step.index + 1, marks, self.parameters)
         if self.flat is None:
             self.optimizer.zero_grad(set_to_none=True)
         loss, *metrics = (math.fsum(column) / units for column in zip(*parts, strict=True))
@@ -201,7 +206,7 @@ class _Worker:
     def _gradients(self) -> list[Tensor]:
         if self.flat is not None:
             return self.flat.buffers
-        return [p.grad for p in self.model.trainable().values() if p.grad is not None]
+        return [p.grad for p in self.parameters if p.grad is not None]
 
     def _accumulate(self, step: Step, placed: dict[int, Batch], units: int) -> list[Tensor]:
         """Add up the gradients of the step's mean loss.
