@@ -158,7 +158,7 @@ class _Worker:
         self.parameters = list(self.model.trainable().values())
 
     def launch(self, step: Step, placed: dict[int, Batch]) -> None:
-        """Forward and backward over the step, and its sum over ranks, all without waiting for it."""
+        """Forward and backward over the step, and the sum over ranks; nothing is waited for."""
         began = time.perf_counter()
         units = self.objective.units(step)
         sums = self._accumulate(step, placed, units)
