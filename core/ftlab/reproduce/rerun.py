@@ -45,8 +45,9 @@ def config_again(
     where = where or was.launch.where
     launch = was.launch if where == "docker" else LaunchSection()
     launch = dataclasses.replace(
-        launch, devices=_devices(was), processes=was.launch.processes, where=where
-    )
+        launch, devices=_devices(was), processes=was.launch.processes,
+        where=where,  # type: ignore[arg-type]
+    )  # fmt: skip
     asked = dataclasses.replace(
         was, launch=launch, memory=dataclasses.replace(was.memory, budget="auto")
     )

@@ -56,8 +56,7 @@ class OrderedSum:
         need = -(-sum(part.numel() for part in parts) // self.size) * self.size
         held = self._room.get(key)
         if held is None or len(held[0]) < need:
-            held = tuple(parts[0].new_empty(need) for _ in range(2))  # type: ignore[assignment]
-            self._room[key] = held
+            held = self._room[key] = parts[0].new_empty(need), parts[0].new_empty(need)
         return held
 
 

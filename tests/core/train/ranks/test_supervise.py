@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from ftlab import events, launch, ledger
 from ftlab.launch import local
-from ftlab.plan import Plan
+from ftlab.plan import Decision, Plan
 from ftlab.run import Run
 from ftlab.train.ranks import supervise
 from ftlab.train.signals import StopSignal
@@ -62,7 +63,9 @@ def head(
         command = [sys.executable, str(stub), str(run.exit_path), what]
         monkeypatch.setattr(supervise, "command", lambda *a, **k: command)
         with run.lock():
-            return run, supervise.supervise(run, plan, stop or StopSignal(), resume=False)
+            return run, supervise.supervise(
+                run, plan, stop if stop is not None else StopSignal(), resume=False
+            )
 
     return go
 
@@ -144,8 +147,6 @@ def launched(monkeypatch: pytest.MonkeyPatch, attempt_plan: Plan, tmp_path: Path
 
 @pytest.fixture
 def attempt_plan(plan_of: Callable[..., Plan]) -> Plan:
-    from ftlab.plan import Decision
-
     plan = plan_of("sft", max_steps=2000, save_every=5, eval_every=0)
     plan.decisions["world_size"] = Decision(2, "test")
     return plan
@@ -186,3 +187,52 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+@pytest.fixture
+def train_to_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Plan, int], Run]:
+    """Launch a plan on so many processes and wait for its end."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+
+    def go(plan: Plan, size: int) -> Run:
+        decisions = {**plan.decisions, **({"world_size": Decision(size, "t")} if size > 1 else {})}
+        run = Run.create(dataclasses.replace(plan, decisions=decisions), tmp_path / "runs")
+        pid = launch.start(run)
+        assert local._children.pop(pid).wait(600) == 0, run.log_path.read_text()[-5000:]
+        assert run.liveness() == "done"
+        return run
+
+    return go
+
+
+@pytest.mark.skipif("FTLAB_TEST_RANKS" not in os.environ, reason="FTLAB_TEST_RANKS is not set")
+def test_a_launched_run_has_the_bits_of_one_process(
+    plan_of: Callable[..., Plan], train_to_the_end: Callable[[Plan, int], Run]
+) -> None:
+    """What `member` shows with forks, through torchrun: three imports of torch a run."""
+    one, two = (train_to_the_end(plan_of("sft"), size) for size in (1, 2))
+    assert ledger.first_difference(one.ledger_path, two.ledger_path) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 8, "adapter": {"lora_dropout": 0.0}}])
+def test_two_gpus_repeat_their_bits(
+    plan_of: Callable[..., Plan],
+    train_to_the_end: Callable[[Plan, int], Run],
+    settings: dict[str, Any],
+) -> None:
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"{torch.cuda.device_count()} CUDA devices; it takes two")
+    plan = plan_of("sft", device="cuda:0", compute="bf16", **settings)
+
+    def on(*devices: int) -> Run:
+        launched = dataclasses.replace(plan.config.launch, devices=list(devices))
+        config = dataclasses.replace(plan.config, launch=launched)
+        return train_to_the_end(dataclasses.replace(plan, config=config), len(devices))
+
+    first, second, alone = on(0, 1), on(1, 0), on(0)
+    assert ledger.first_difference(first.ledger_path, second.ledger_path) is None
+    losses = [[r.loss for r in ledger.read(run.ledger_path)] for run in (first, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
