@@ -282,7 +282,8 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
         more = ", evaluations included" if train.eval_every else ""
         count = len(_earlier(plan))
         more += f", by {count} earlier run{'s' * (count > 1)} here" if count else ""
-        yield "time", f"about {duration(low)} to {duration(high)} on {plan.decided('device')}{more}"
+        place = _places(plan) if plan.world_size > 1 else plan.decided("device")
+        yield "time", f"about {duration(low)} to {duration(high)} on {place}{more}"
     yield "disk", f"at most {size(plan.disk_bytes)}"
 
 

@@ -119,6 +119,6 @@ def test_a_step_of_fewer_rows_than_ranks_uses_as_many_bins_as_rows() -> None:
 
 def test_a_layout_that_would_overflow_stays() -> None:
     rows = np.array([[50, 40, 40, 35, 35]])
-    bins = np.array([[0, 1, 1, 1, 0]])  # longest first would lay 125 into one of two
-    assert spread(rows, bins, 115, 2).tolist() == bins.tolist()
-    assert spread(rows, bins, 125, 2).tolist() != bins.tolist()
+    bins = np.array([[0, 0, 1, 1, 1]])  # longest first would lay 115 into one of two
+    assert spread(rows, bins, 110, 2).tolist() == bins.tolist()
+    assert spread(rows, bins, 115, 2).tolist() == [[0, 1, 1, 0, 1]]

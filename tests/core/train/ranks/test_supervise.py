@@ -59,6 +59,7 @@ def head(
 
     def go(what: str, stop: StopSignal | None = None) -> tuple[Run, int]:
         plan = make_plan()
+        plan.decisions["world_size"] = Decision(2, "test")
         run = Run.create(plan, runs_root)
         command = [sys.executable, str(stub), str(run.exit_path), what]
         monkeypatch.setattr(supervise, "command", lambda *a, **k: command)
@@ -132,6 +133,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, attempt_plan: Plan, tmp_path: Path
     """A real run of two processes, started as `ftrun train` does."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a head that is killed leaves its folder
     run = Run.create(attempt_plan, tmp_path / "runs")
     pid = launch.start(run)
     yield run
