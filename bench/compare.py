@@ -2,6 +2,7 @@
 
     python bench/compare.py --cases nf4 bf16 --sides ftlab unsloth --seconds 600
     python bench/compare.py --cases nf4 --sides ftlab --budget 6.8GiB 8GiB 12GiB
+    python bench/compare.py --cases long --length 65536 --cap 24GiB --sides ftlab unsloth
     python bench/compare.py --cases tiny --sides ftlab peft --device cpu
 
 Every side runs in a process of its own (peers patch transformers), over the same weights, adapter
@@ -10,7 +11,8 @@ written or downloaded. Before a time is reported, each side must have gradients 
 and a loss that agrees with the first side's. A step is forward, backward and AdamW in 8 bits; the
 median of the measured steps counts. Memory is what the allocator held at the peak, and what the
 device had given away at the end, CUDA's own share included. A line is
-printed as soon as it is known; what the time left does not allow is said and not begun.
+printed as soon as it is known; what the time left does not allow is said and not begun. `--length`
+replaces the case's tokens of a row, `--cap` limits what the allocator of every side may take.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import functools
 import json
 import math
+import resource
 import statistics
 import subprocess
 import sys
@@ -41,8 +44,10 @@ CASES: dict[str, dict[str, Any]] = {
 SIDES = ("ftlab", "unsloth", "peft", "liger")
 MODES = {"unsloth": ("none", "unsloth"), "peft": ("none", "full"), "liger": ("none", "full")}
 LOSS_TOLERANCE = 0.01  # of the first side's loss
+WARMUP = 3  # steps before those that are measured
 LEAST_SECONDS = 5.0  # a side needs more than this to begin
-COLUMNS = {"ms": "ms", "tokens_per_s": "tok/s", "peak_gib": "GiB", "device_gib": "device"}
+COLUMNS = {"ms": "ms", "tokens_per_s": "tok/s", "peak_gib": "GiB", "device_gib": "device",
+           "pinned_gib": "pinned"}  # fmt: skip
 HEADER = f"{'case':<10}{'side':<9}{'mode':<9}{'budget':>8}"
 HEADER += "".join(f"{title:>9}" for title in COLUMNS.values()) + "  verdict"
 
@@ -79,6 +84,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--modes", nargs="*", help="only these checkpointing modes of the peers")
     parser.add_argument("--budget", nargs="*", default=[], help="memory budgets of this project")
+    parser.add_argument("--length", type=int, help="tokens of a row instead of the case's")
+    parser.add_argument("--cap", help="memory that every side may allocate, such as 24GiB")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=10)
@@ -94,9 +101,11 @@ def jobs(args: argparse.Namespace, name: str) -> list[dict[str, Any]]:
     """One for each side and mode; this project's measures all budgets over one model."""
     common = {
         "case": name, **CASES[name], "rank": args.rank, "dropout": args.dropout,
-        "steps": args.steps, "device": args.device,
+        "steps": args.steps, "device": args.device, "cap": args.cap,
         "tokenizer": str(args.tokenizer) if args.tokenizer else None,
     }  # fmt: skip
+    if args.length:
+        common["length"] = args.length
     made = []
     for side in args.sides:
         if side == "ftlab":
@@ -126,9 +135,10 @@ def ask(job: dict[str, Any], seconds: float, expected: float | None) -> list[dic
     missing = [b for b in job["budgets"] if "ms" not in said.get(b, {})]
     if missing and not any(row["without_grad"] for row in lines):
         print(texts[1][-3000:], file=sys.stderr)
-        last = texts[1].strip().splitlines()[-1:] or ["no output"]
+        rows = texts[1].strip().splitlines() or ["no output"]
+        last = [row for row in rows if "Error:" in row] or rows
         for b in missing:
-            error = {"budget": b, "error": f"{fault or 'no result'}: {last[0]}"}
+            error = {"budget": b, "error": f"{fault or 'no result'}: {last[-1]}"}
             said[b] = {**said.get(b, {}), **error}
     took = round(time.perf_counter() - began, 1)
     return [{**job, **said[b], "took": took} for b in job["budgets"] if b in said]
@@ -155,8 +165,10 @@ def measure(job: dict[str, Any]) -> None:
     sys.path.insert(0, str(HERE))
     if job["side"] == "unsloth":
         import unsloth  # noqa: F401  it must come before transformers
-    from sides import SIDES, Task
+    from sides import NOTHING, SIDES, Task
 
+    if job.get("cap") and job["device"] != "cpu":
+        limit(_bytes(job["cap"]))
     if job["side"] == "ftlab" and job["device"] != "cpu":  # as it trains
         import torch
 
@@ -165,9 +177,13 @@ def measure(job: dict[str, Any]) -> None:
         make_deterministic(torch.get_num_threads())
     task = Task(
         job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
-        job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]),
+        job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]), job.get("host"),
+        _bytes(job["cap"]) if job.get("cap") else None,
     )  # fmt: skip
     side = SIDES[job["side"]](task)
+    first = job["budgets"][0]
+    if side.within and side.within(_bytes(first) if first else None) == NOTHING:
+        raise SystemExit(NOTHING)  # and everything would not fit either
     parameters = list(side.parameters.values())
     optimizer = _optimizer(job["side"], side.parameters, job["device"])
     loss = side.forward()
@@ -195,6 +211,9 @@ def measure(job: dict[str, Any]) -> None:
 
     for budget in job["budgets"]:
         note = side.within(_bytes(budget) if budget else None) if side.within else ""
+        if note == NOTHING:
+            print(json.dumps({**result, "budget": budget, "error": note}), flush=True)
+            continue
         timed = _timed(step, job)
         print(json.dumps({**result, **timed, "budget": budget, "note": note}), flush=True)
 
@@ -203,17 +222,39 @@ def _timed(step: Callable[[], None], job: dict[str, Any]) -> dict[str, float]:
     """Median and least time of a step, and the most memory: the allocator's, and the device's."""
     import torch
 
-    seconds = _times(step, job["steps"], job["device"])
-    middle, peak, used = statistics.median(seconds), 0, 0
+    seconds = _times(step, job["steps"], job["device"], job.get("warmup", WARMUP))
+    middle, peak, used, pinned = statistics.median(seconds), 0, 0, 0
     if job["device"] != "cpu":
         peak = torch.cuda.max_memory_allocated()
         free, total = torch.cuda.mem_get_info()
-        used = total - free
+        used, pinned = total - free, _pinned()
     return {
         "ms": round(1000 * middle, 2), "ms_low": round(1000 * min(seconds), 2),
         "tokens_per_s": round(job["rows"] * job["length"] / middle),
         "peak_gib": round(peak / 2**30, 3), "device_gib": round(used / 2**30, 3),
+        "pinned_gib": round(pinned / 2**30, 3), "host_gib": round(_resident() / 2**30, 3),
     }  # fmt: skip
+
+
+def limit(count: int) -> None:
+    """Let torch allocate so many bytes on the device at most; CUDA's own share comes on top."""
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, count / total))
+
+
+def _pinned() -> int:
+    """Bytes of host memory that torch has pinned, at most; 0 where torch does not count them."""
+    import torch
+
+    stats = getattr(torch.cuda, "host_memory_stats", dict)()
+    return int(max(stats.get(f"{kind}_bytes.peak", 0) for kind in ("allocated", "reserved")))
+
+
+def _resident() -> int:
+    """The most bytes of host memory that this process has held."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _optimizer(side: str, named: dict[str, Any], device: str) -> Any:
@@ -233,15 +274,15 @@ def _optimizer(side: str, named: dict[str, Any], device: str) -> Any:
     return bitsandbytes.optim.AdamW8bit(list(named.values()), lr=1e-5)
 
 
-def _times(step: Any, count: int, device: str) -> list[float]:
-    """Seconds of each step, after three that warm up."""
+def _times(step: Any, count: int, device: str, warmup: int) -> list[float]:
+    """Seconds of each step, after some that warm up."""
     import torch
 
     wait = torch.cuda.synchronize if device != "cpu" else lambda: None
     if device != "cpu":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()  # a graph holds its peak from its capture on
-    for _ in range(3):
+    for _ in range(warmup):
         step()
     wait()
     seconds = []

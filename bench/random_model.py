@@ -36,11 +36,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 _STD = 0.02  # of every matrix
 
 
-def build(shape: str, precision: str, device: str, *, layers: int | None = None) -> Any:
+def build(
+    shape: str, precision: str, device: str, *, layers: int | None = None, positions: int = 0
+) -> Any:
     """A LlamaForCausalLM on `device` with weights in "bf16", "fp32" or "nf4" (double quantised)."""
     import transformers
 
-    config = _config(shape, layers)
+    config = _config(shape, layers, positions)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config)
@@ -54,23 +56,23 @@ def build(shape: str, precision: str, device: str, *, layers: int | None = None)
     return model.requires_grad_(False)
 
 
-def _config(shape: str, layers: int | None = None) -> Any:
+def _config(shape: str, layers: int | None = None, positions: int = 0) -> Any:
     import transformers
 
     settings = dict(SHAPES[shape])
     if layers:
         settings["num_hidden_layers"] = layers
     return transformers.LlamaConfig(
-        **settings, max_position_embeddings=131072, rms_norm_eps=1e-5, bos_token_id=1,
-        eos_token_id=2,
+        **settings, max_position_embeddings=max(131072, positions), rms_norm_eps=1e-5,
+        bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
 
 
-def write_config(shape: str, folder: Path, tokenizer: Path | None) -> None:
+def write_config(shape: str, folder: Path, tokenizer: Path | None, positions: int = 0) -> None:
     """What a loader reads before the weights: the config, and somebody's tokenizer."""
     import shutil
 
-    config = _config(shape)
+    config = _config(shape, positions=positions)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):

@@ -19,6 +19,7 @@ import torch
 from random_model import build, write_config
 from torch import Tensor
 
+NOTHING = "nothing fits this budget"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -35,6 +36,8 @@ class Task:
     checkpointing: str  # "none", "full", or a peer's own word
     device: str
     tokenizer: Path | None = None  # folder, which Unsloth wants
+    host: int | None = None  # bytes of host memory that this project may pin; None: any number
+    cap: int | None = None  # bytes that torch may allocate on the device; None: all
 
 
 @dataclass
@@ -124,7 +127,8 @@ def _graphs(decoder: Any, optimizer: Any) -> Callable[[], None]:
         return lambda: optimizer.zero_grad(set_to_none=True)
     gradients = FlatGradients(optimizer)
     decoder.keep_gradients(gradients.views)
-    decoder.replay()
+    if decoder.uncapturable() is None:
+        decoder.replay()
     return gradients.clear
 
 
@@ -170,7 +174,7 @@ def unsloth_model(task: Task) -> tuple[Any, Any]:
     from unsloth import FastLanguageModel  # before transformers, as it asks
 
     with tempfile.TemporaryDirectory() as folder, _loading(lambda: _hugging_face(task)):
-        write_config(task.shape, Path(folder), task.tokenizer)
+        write_config(task.shape, Path(folder), task.tokenizer, task.length)
         model, tokenizer = FastLanguageModel.from_pretrained(
             folder, max_seq_length=task.length, dtype=torch.bfloat16,
             load_in_4bit=task.precision == "nf4", local_files_only=True,
@@ -191,7 +195,7 @@ SIDES: dict[str, Callable[[Task], Side]] = {
 
 
 def _hugging_face(task: Task) -> Any:
-    return build(task.shape, task.precision, task.device)
+    return build(task.shape, task.precision, task.device, positions=task.length)
 
 
 @contextlib.contextmanager
@@ -222,25 +226,41 @@ def _peer(model: Any, task: Task) -> Side:
     return Side(lambda: model(input_ids=ids, labels=ids, use_cache=False).loss, named)
 
 
+def _room(task: Task) -> int:
+    """Bytes of the device that a plan without a budget may use."""
+    total = torch.cuda.get_device_properties(0).total_memory - (1 << 30)
+    return int(0.95 * min(total, task.cap or total))
+
+
 def _schedule(decoder: Any, task: Task, adapter: Any, budget: int | None) -> str:
-    """Give the engine the fastest schedule within the budget; what it predicts."""
+    """Give the engine the fastest schedule within the budget; what it predicts, or `NOTHING`.
+
+    Without a budget everything is kept, or what the device has room for.
+    """
     if decoder.graphs is not None:  # those of another schedule
         decoder.graphs = None
         torch.cuda.empty_cache()
-        decoder.replay()
-    decoder.schedule = None
-    if budget is None:
-        return ""
-    from ftlab.estimate import Work
-    from ftlab.planning.memory import fastest
+    decoder.schedule, chosen, said = None, None, ""
+    if budget is not None or task.device != "cpu":
+        from ftlab.estimate import Work
+        from ftlab.planning.memory import fastest
+        from ftlab.planning.schedule import KEEP_ALL, to_text
+        from ftlab.planning.shapes import padded_tokens
 
-    work = Work(
-        spec=decoder.spec, adapter=adapter, precision=task.precision, compute_dtype="bf16",
-        optimizer="adamw_8bit", tokens=task.rows * task.length, longest=task.length,
-        checkpointing=False, cuda=True,
-    )  # fmt: skip
-    chosen = fastest(work, budget)
-    if chosen is None:
-        return "nothing fits this budget"
-    decoder.schedule = chosen.schedule
-    return f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB"
+        work = Work(
+            spec=decoder.spec, adapter=adapter, precision=task.precision, compute_dtype="bf16",
+            optimizer="adamw_8bit", tokens=padded_tokens(task.rows * task.length),
+            longest=task.length, checkpointing=False, cuda=True, host=task.host,
+        )  # fmt: skip
+        chosen = fastest(work, _room(task) if budget is None else budget)
+        if chosen is None:
+            return NOTHING
+        if budget is None and set(chosen.schedule) == {KEEP_ALL}:
+            chosen = None
+    if chosen is not None:
+        decoder.schedule = chosen.schedule
+        said = f"predicted {chosen.peak / 2**30:.2f} GiB, host {chosen.host / 2**30:.2f} GiB, "
+        said += to_text(chosen.schedule)
+    if decoder.uncapturable() is None:
+        decoder.replay()
+    return said

@@ -43,6 +43,8 @@ class Work:
     cuda: bool
     ranks: int = 1  # processes that share each step
     host: int | None = None  # bytes of host memory that may be pinned; None: any number
+    tiles: bool = True  # whether a long micro-batch's rows may be taken some at a time
+    room: int | None = None  # bytes by which tiles are chosen; None: the budget
 
     @property
     def full(self) -> bool:

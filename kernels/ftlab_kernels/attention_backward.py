@@ -8,7 +8,7 @@ price is seven products instead of five. The formulas stand with the two kernels
 import torch
 from torch import Tensor
 
-from ftlab_kernels import attention_config
+from ftlab_kernels import attention_config, attention_heads
 from ftlab_kernels.attention_backward_key import key_kernel
 from ftlab_kernels.attention_backward_query import query_kernel
 from ftlab_kernels.attention_layout import Layout
@@ -56,11 +56,16 @@ def attention_backward(
         softcap or 0.0, **facts, **config,
     )  # fmt: skip
     config = attention_config.lookup("attention_backward_key", q, layout, (q, grad), facts)
-    tiles = layout.keys(config["BLOCK_N"], k.shape[1])
+    heads = attention_heads.heads_of_program(q, k.shape[1], config["BLOCK_N"])
+    apart = heads < facts["GROUP"]
+    to_k, to_v = attention_heads.parts(k, H) if apart else (dk, dv)
+    tiles = layout.keys(config["BLOCK_N"], H // heads)
     positions = layout.positions() if facts["PREFIX"] and facts["WINDOW"] else None
     key_kernel[(len(tiles.order),)](
-        q, k, v, grad, lse, delta, dk, dv, *tiles, positions, *q.stride()[:2], *k.stride()[:2],
-        *v.stride()[:2], *grad.stride()[:2], *dk.stride()[:2], *dv.stride()[:2], T, scale,
-        softcap or 0.0, **facts, **config,
+        q, k, v, grad, lse, delta, to_k, to_v, *tiles, positions, *q.stride()[:2], *k.stride()[:2],
+        *v.stride()[:2], *grad.stride()[:2], *to_k.stride()[:2], *to_v.stride()[:2], T, scale,
+        softcap or 0.0, HEADS=heads, **facts, **config,
     )  # fmt: skip
+    if apart:
+        attention_heads.sum_heads(to_k, to_v, dk, dv)
     return dq, dk, dv

@@ -28,7 +28,7 @@ def _pick(i, v0, v1, v2):
 
 @triton.jit
 def _project_kernel(
-    p_x, p_a, p_u, p_seeds, T, K, s_x, s_a, s_u, width, ones, pad,
+    p_x, p_a, p_u, p_seeds, T, K, start, s_x, s_a, s_u, width, ones, pad,
     first0, first1, first2, last0, last1, last2,
     drop0, drop1, drop2, gain0, gain1, gain2,
     DROPOUT: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_R: tl.constexpr, PAD: tl.constexpr,
@@ -50,7 +50,7 @@ def _project_kernel(
         if DROPOUT:
             kept = keep_mask(
                 tl.load(p_seeds + i_c),
-                o_t[:, None] * K + k + o_k[None, :],
+                (start + o_t)[:, None] * K + k + o_k[None, :],
                 _pick(i_c, drop0, drop1, drop2),
             )
             x = tl.where(kept, x * _pick(i_c, gain0, gain1, gain2), 0.0).to(a.dtype)
@@ -69,7 +69,7 @@ def _project_kernel(
 
 @triton.jit
 def _grad_a_kernel(
-    p_v, p_x, p_part, p_seeds, T, K, s_v, s_x, tokens, width,
+    p_v, p_x, p_part, p_seeds, T, K, start, s_v, s_x, tokens, width,
     first0, first1, first2, last0, last1, last2,
     drop0, drop1, drop2, gain0, gain1, gain2,
     DROPOUT: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_R: tl.constexpr,
@@ -92,7 +92,7 @@ def _grad_a_kernel(
         if DROPOUT:
             kept = keep_mask(
                 tl.load(p_seeds + i_c),
-                o_t[:, None] * K + o_k[None, :],
+                (start + o_t)[:, None] * K + o_k[None, :],
                 _pick(i_c, drop0, drop1, drop2),
             )
             x = tl.where(kept, x * _pick(i_c, gain0, gain1, gain2), 0.0).to(v.dtype)
@@ -103,7 +103,7 @@ def _grad_a_kernel(
 
 @triton.jit
 def _masked_kernel(
-    p_dx, p_v, p_a, p_seeds, T, K, s_dx, s_v, s_a,
+    p_dx, p_v, p_a, p_seeds, T, K, start, s_dx, s_v, s_a,
     first0, first1, first2, last0, last1, last2,
     drop0, drop1, drop2, gain0, gain1, gain2,
     TARGETS: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_R: tl.constexpr,
@@ -116,7 +116,7 @@ def _masked_kernel(
     m_dx = m_t[:, None] & m_k[None, :]
     p_dxs = p_dx + o_t[:, None] * s_dx + o_k[None, :]
     dx = tl.load(p_dxs, mask=m_dx, other=0.0).to(tl.float32)
-    i_flat = o_t[:, None] * K + o_k[None, :]
+    i_flat = (start + o_t)[:, None] * K + o_k[None, :]
     for i_c in range(TARGETS):
         first, last = _pick(i_c, first0, first1, first2), _pick(i_c, last0, last1, last2)
         product = tl.zeros((BLOCK_T, BLOCK_K), dtype=tl.float32)
@@ -157,7 +157,13 @@ def _config(op: str, rows: int, tensor: Tensor, most: int, widest: int) -> dict[
 
 
 def project(
-    x: Tensor, a: Tensor, columns: Columns, *, seeds: Tensor | None = None, out: Tensor
+    x: Tensor,
+    a: Tensor,
+    columns: Columns,
+    *,
+    seeds: Tensor | None = None,
+    out: Tensor,
+    start: int = 0,
 ) -> Tensor:
     """u = d(x) A^T, the column of ones, and zeros in the columns that nothing uses.
 
@@ -166,33 +172,36 @@ def project(
         a: [P, K] in x's dtype: the targets' A in their columns, zeros between.
         seeds: int64 [targets] on the device; None means no dropout.
         out: [T, P] in x's dtype, any row stride.
+        start: row number of x[0] where x is some rows of a longer one: its masks are theirs.
     """
     dropout = seeds is not None and columns.drops_any
     if not multiplies(x):
-        return reference.project(x, a, columns, seeds if dropout else None, out)
+        return reference.project(x, a, columns, seeds if dropout else None, out, start)
     T, K = x.shape
     arguments, targets, widest = _targets(columns, dropout)
     config = _config("project", T, x, 128, widest)
     grid = (triton.cdiv(T, config["BLOCK_T"]), targets * config["BLOCKS"])
     _project_kernel[grid](
-        x, a, out, seeds if dropout else x, T, K, x.stride(0), a.stride(0), out.stride(0),
+        x, a, out, seeds if dropout else x, T, K, start, x.stride(0), a.stride(0), out.stride(0),
         columns.width, columns.ones, columns.pad, *arguments,
         DROPOUT=dropout, PAD=PAD, PRECISION=precision(x.dtype), **config,
     )  # fmt: skip
     return out
 
 
-def grad_a_parts(v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None = None) -> Tensor:
+def grad_a_parts(
+    v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None = None, start: int = 0
+) -> Tensor:
     """dA as fp32 [splits, width, K], to be summed over the splits in order (`lora_sum`).
 
     Args:
         v: [T, P] = s dy B in x's dtype, any row stride.
         x: [T, K], any row stride.
-        seeds: as in `project`.
+        seeds, start: as in `project`.
     """
     dropout = seeds is not None and columns.drops_any
     if not multiplies(x):
-        return reference.grad_a(v, x, columns, seeds if dropout else None)[None]
+        return reference.grad_a(v, x, columns, seeds if dropout else None, start)[None]
     T, K = x.shape
     arguments, targets, widest = _targets(columns, dropout)
     config = _config("grad_a", T, x, 128, widest)
@@ -202,22 +211,24 @@ def grad_a_parts(v: Tensor, x: Tensor, columns: Columns, *, seeds: Tensor | None
     part = torch.empty((splits, columns.width, K), dtype=torch.float32, device=x.device)
     grid = (triton.cdiv(K, config["BLOCK_K"]), splits, targets * config["BLOCKS"])
     _grad_a_kernel[grid](
-        v, x, part, seeds if dropout else x, T, K, v.stride(0), x.stride(0), tokens, columns.width,
-        *arguments, DROPOUT=dropout, PRECISION=precision(x.dtype), **config,
+        v, x, part, seeds if dropout else x, T, K, start, v.stride(0), x.stride(0), tokens,
+        columns.width, *arguments, DROPOUT=dropout, PRECISION=precision(x.dtype), **config,
     )  # fmt: skip
     return part
 
 
-def add_masked(dx: Tensor, v: Tensor, a: Tensor, columns: Columns, seeds: Tensor) -> Tensor:
-    """dx += sum over targets of d'(v A), in place. Shapes as in `project`."""
+def add_masked(
+    dx: Tensor, v: Tensor, a: Tensor, columns: Columns, seeds: Tensor, *, start: int = 0
+) -> Tensor:
+    """dx += sum over targets of d'(v A), in place. Shapes and `start` as in `project`."""
     if not multiplies(dx):
-        return reference.add_masked(dx, v, a, columns, seeds)
+        return reference.add_masked(dx, v, a, columns, seeds, start)
     T, K = dx.shape
     arguments, targets, widest = _targets(columns, True)
     config = _config("add_masked", T, dx, 64, widest)
     grid = (triton.cdiv(T, config["BLOCK_T"]), triton.cdiv(K, config["BLOCK_K"]))
     _masked_kernel[grid](
-        dx, v, a, seeds, T, K, dx.stride(0), v.stride(0), a.stride(0),
+        dx, v, a, seeds, T, K, start, dx.stride(0), v.stride(0), a.stride(0),
         *arguments, TARGETS=targets, PRECISION=precision(dx.dtype), **config,
     )  # fmt: skip
     return dx

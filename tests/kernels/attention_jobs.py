@@ -67,6 +67,8 @@ def _job(
         "SOFTCAP": softcap, "PREFIX": prefix, "PRECISION": "ieee" if dtype == "fp32" else "native",
         **config, "TMA": config["TMA"] and describable,
     }  # fmt: skip
+    if "HEADS" in kernel.arg_names:
+        constexprs["HEADS"] = constexprs["GROUP"]
     signature = {}
     for name in kernel.arg_names:
         if name == "p_positions" and not (window and prefix):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from attention_formula import NAMES, tensors, truth
+from torch import Tensor
 
 from ftlab_kernels import attention_library, tuning
 from ftlab_kernels.attention import operators
 from ftlab_kernels.attention_layout import Layout, layout
 from ftlab_kernels.attention_library import REASON, library_forward, preferred
+from ftlab_kernels.reference.attention import attention as reference
 
 BF16 = torch.bfloat16
 EQUAL = layout([0, 1024, 2048])
@@ -62,6 +66,36 @@ def test_what_it_cannot_take_is_refused(
     x = torch.zeros(9, 1, 64)
     with pytest.raises(ValueError, match="equally long"):
         library_forward(x, x, x, plan, scale=1.0, window=window, softcap=softcap)
+
+
+@pytest.mark.parametrize(("most", "parts"), [(8, 1), (7, 2), (4, 2), (3, 4), (2, 4), (1, 8)])
+def test_large_outputs_come_in_parts(
+    most: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads at a time, as the memory plan counts them; each with its own keys and values."""
+    called = []
+
+    def cudnn(q: Tensor, k: Tensor, v: Tensor, *_: Any, scale: float) -> tuple[Tensor, Tensor]:
+        called.append(q.shape[1])
+        group = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(group, 1) for x in (k, v))
+        scores = (scale * q @ k.transpose(2, 3)).masked_fill(
+            ~torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril(), float("-inf")
+        )
+        return scores.softmax(-1) @ v, scores.logsumexp(-1, keepdim=True)
+
+    monkeypatch.setattr(torch.ops.aten, "_scaled_dot_product_cudnn_attention", cudnn)
+    plan = layout([0, 16, 32])
+    q, k, v, _ = tensors(plan, 8, 2, 16, torch.float32)
+    monkeypatch.setattr(attention_library, "ROOM", most * 32 * 16 * 4)
+    out, lse = library_forward(q, k, v, plan, scale=0.25)
+    assert len(called) == parts
+    assert max(called) <= most
+    expected = reference(q, k, v, plan, 0.25)
+    torch.testing.assert_close(out, expected)
+    assert lse.shape == (8, 32)
+    monkeypatch.setattr(attention_library, "ROOM", 1 << 30)
+    torch.testing.assert_close(lse, library_forward(q, k, v, plan, scale=0.25)[1])
 
 
 @pytest.mark.gpu

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from aot import CAPABILITIES, SHARED_LIMIT, Job, compile_many
@@ -47,6 +49,33 @@ def test_masked_part_of_dx(name: str, device: str) -> None:
         close(ours, theirs, dtype, "dx")
 
 
+@pytest.mark.usefixtures("interpret", "poisoned")
+def test_some_rows_have_the_masks_of_all(device: str) -> None:
+    """What is computed for rows from the 17th on is what all rows give there."""
+    for dtype in dtypes(device):
+        c = case("dropping", device, dtype)
+        start = 17
+        rule: dict[str, Any] = {"seeds": c.seeds, "start": start}
+        shape = (len(c.x), c.columns.pad)
+        whole, part = torch.empty(shape).to(c.x), torch.empty(shape).to(c.x)[start:]
+        lora_down.project(c.x, c.a, c.columns, seeds=c.seeds, out=whole)
+        lora_down.project(c.x[start:], c.a, c.columns, out=part, **rule)
+        close(part, whole[start:], dtype, "u")
+        v = torch.randn(shape).to(c.x)
+        tail = v.clone()
+        tail[:start] = 0
+        every = lora_down.grad_a_parts(tail, c.x, c.columns, seeds=c.seeds).sum(0)
+        some = lora_down.grad_a_parts(v[start:], c.x[start:], c.columns, **rule).sum(0)
+        for target, rank in enumerate(c.columns.ranks):
+            if rank:
+                place = c.columns.of(target)
+                close(some[place], every[place], dtype, "dA")
+        ours, theirs = c.x.clone(), c.x[start:].clone()
+        lora_down.add_masked(ours, v, c.a, c.columns, c.seeds)
+        lora_down.add_masked(theirs, v[start:], c.a, c.columns, c.seeds, start=start)
+        close(theirs, ours[start:], dtype, "dx")
+
+
 @pytest.mark.aot
 def test_compiles_for_every_card() -> None:
     jobs = [job for c in CAPABILITIES for block_r in (16, 64) for job in _jobs(c, block_r)]
@@ -75,7 +104,7 @@ def _jobs(capability: int, block_r: int) -> list[Job]:
     for op, (pointers, numbers) in shapes.items():
         config = {k: v for k, v in lookup(f"lora_{op}", "*", capability).items() if k != "SPLITS"}
         warps, stages = config.pop("num_warps"), config.pop("num_stages")
-        numeric = {name: "i32" for name in ["T", "K", *numbers.split()]}
+        numeric = {name: "i32" for name in ["T", "K", "start", *numbers.split()]}
         signature = {**pointers, "p_seeds": "*i64", **numeric, **places, **drops}
         constants = {"BLOCKS": 1, "BLOCK_R": block_r, "PRECISION": "tf32", **config}
         if op == "project":

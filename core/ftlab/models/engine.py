@@ -22,13 +22,13 @@ from ftlab.models.fused.layer import Group
 from ftlab.models.fused.layer_forward import Tap
 from ftlab.models.fused.stack import Stack, stack
 from ftlab.models.graphed import Graphs, Settings
-from ftlab.models.layers import Embedding, Mode, Norm, Projection
+from ftlab.models.layers import Embedding, Lookup, Mode, Norm, Projection
 from ftlab.models.recompute import recomputed
 from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.rope import tables
 from ftlab.models.spec import DecoderSpec
 from ftlab.models.tokens import Tokens
-from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, Schedule, uniform
+from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, Schedule, tile_of, uniform
 from ftlab_kernels.attention_layout import LONG
 from ftlab_kernels.linear_cross_entropy import linear_cross_entropy
 from ftlab_kernels.linear_logprob import linear_logprob
@@ -125,13 +125,14 @@ class Decoder:
         plan = cu_seqlens if isinstance(cu_seqlens, Layout) else layout(cu_seqlens, self.device)
         input_ids, position_ids = input_ids.to(self.device), position_ids.to(self.device)
         rotations = self._tables(position_ids, plan)
-        x = self.embedding(input_ids, self.compute_dtype, mode)
         if self.fused:
             chosen = RECOMPUTE_ALL if checkpointing else KEEP_ALL
             schedule = self.schedule or uniform(self.spec.num_layers, chosen)
             layers = self._stack(adapter)
             layers.tap = self.tap
-            return layers(x, rotations, plan, schedule, mode.rng)
+            enters = self._enter(input_ids, mode, tiled=bool(tile_of(schedule)))
+            return layers(enters, rotations, plan, schedule, mode.rng)
+        x = self.embedding(input_ids, self.compute_dtype, mode)
         for block in self.blocks:
             if checkpointing and torch.is_grad_enabled():
                 x = recomputed(block, x, rotations, plan, mode)
@@ -234,11 +235,20 @@ class Decoder:
             return "the layers run one by one"
         if self._stack(adapter=True).parameters and not self._stack(adapter=True).sinks:
             return "gradients are not kept from step to step"
+        if self.schedule is not None and tile_of(self.schedule):
+            return "rows are taken some at a time, and each keeps the device busy for long enough"
         if any(rope.depends_on_length for rope in self.spec.ropes):
             return "the rotation depends on the longest sequence of a batch"
         if any(group.drops and not isinstance(group, FoldedGroup) for group in self._groups()):
             return "dropout beside DoRA or trained weights draws its masks on the host"
         return None
+
+    def _enter(self, input_ids: Tensor, mode: Mode, *, tiled: bool) -> Tensor | Lookup:
+        """What the layers begin with."""
+        weight = self.embedding.tuned if mode.adapter else self.embedding.base
+        if tiled and not weight.requires_grad:
+            return Lookup(self.embedding, input_ids, self.compute_dtype, mode)
+        return self.embedding(input_ids, self.compute_dtype, mode)
 
     def _groups(self) -> list[Group]:
         """Every group of projections of the adapted model."""

@@ -102,3 +102,25 @@ class Embedding:
         rows = F.embedding(input_ids, weight, self.padding_idx).to(dtype)
         # The scale is rounded to the compute dtype first, as transformers does.
         return rows if self.scale == 1 else rows * torch.tensor(self.scale, dtype=dtype).item()
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Embeddings that nobody trains, looked up where they are needed: [T, H] in `dtype`."""
+
+    embedding: Embedding
+    input_ids: Tensor  # int64 [T]
+    dtype: torch.dtype
+    mode: Mode
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the embeddings."""
+        return self.input_ids.device
+
+    def rows(self, rows: slice) -> Tensor:
+        """Those of some tokens."""
+        return self.embedding(self.input_ids[rows], self.dtype, self.mode)

@@ -21,9 +21,9 @@ _GROUPS = {
 
 
 KEPT_GRADIENTS = 1 << 28  # elements; fewer stay from step to step on a GPU
+PINNED_PIECE, PINNED_LEAST = 64 << 20, 4 << 20  # bytes of host memory that are pinned together
 PRODUCT_WORKSPACE = 32 << 20  # bytes that cuBLAS takes for repeatable products: :4096:8
-_UP_SPLITS, _UP_FEATURES = 32, 512  # of `lora_up`'s tuning tables, the most of any card
-_UP_FEWEST, _UP_PROGRAMS = 8, 1024  # as there
+_UP_FEATURES, _UP_PROGRAMS = 256, 264  # of `lora_up`'s tuning tables: what takes the most room
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,26 @@ def item_bytes(work: Work, shape: Shape) -> dict[str, int]:
     """Item -> bytes of one layer."""
     b = DTYPE_BYTES[work.compute_dtype]
     return {item: work.tokens * columns * b for item, columns in shape.items.items()}
+
+
+def pinned_pieces(count: int) -> list[int]:
+    """Bytes of the pieces that a tensor of `count` bytes is pinned in.
+
+    torch pins powers of two, so that one piece might take twice what it needs.
+    """
+    pieces = [PINNED_PIECE] * (count // PINNED_PIECE)
+    rest, size = count % PINNED_PIECE, PINNED_PIECE // 2
+    while rest:
+        if rest >= size or size < PINNED_LEAST:
+            pieces.append(min(rest, size) if size >= PINNED_LEAST else rest)
+            rest -= pieces[-1]
+        size //= 2
+    return pieces
+
+
+def pinned_bytes(count: int) -> int:
+    """Host bytes that a tensor of `count` bytes takes."""
+    return sum(1 << (piece - 1).bit_length() for piece in pinned_pieces(count))
 
 
 def small_bytes(work: Work, shape: Shape) -> int:
@@ -132,18 +152,19 @@ def backward_scratch(work: Work, shape: Shape) -> int:
     rotated = shape.outputs["qkv"] if work.spec.qk_norm else 0
     attention = 4 * work.spec.num_heads // b  # dO o, row by row, in fp32
     more = stream + sandwich + rotated + attention
-    return forward_scratch(work, shape) + work.tokens * b * more + _parts(work, shape)
+    parts = parts_bytes(work, shape, work.tokens)
+    return forward_scratch(work, shape) + work.tokens * b * more + parts
 
 
-def _parts(work: Work, shape: Shape) -> int:
-    """fp32 parts of LoRA's largest gradient and of dy B, where kernels make them."""
+def parts_bytes(work: Work, shape: Shape, rows: int) -> int:
+    """fp32 parts of LoRA's largest gradient and of dy B of some rows, where kernels make them."""
     if not (folds(work) and work.cuda):
         return 0
     rank = -(-work.adapter.r // _UNIT) * _UNIT
     outputs = max(n for group, n in shape.outputs.items() if shape.pads[group])
     programs = -(-outputs // _UP_FEATURES)
-    splits = min(_UP_SPLITS, max(_UP_FEWEST, -(-_UP_PROGRAMS // programs)))
-    return 4 * rank * (splits * outputs + programs * work.tokens)
+    splits = max(1, _UP_PROGRAMS // programs)
+    return 4 * rank * (splits * outputs + programs * rows)
 
 
 def ends(work: Work, count: int) -> int:

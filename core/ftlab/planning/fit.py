@@ -9,6 +9,7 @@ from itertools import product
 from ftlab import estimate
 from ftlab.estimate import Work
 from ftlab.facts import Gpu
+from ftlab.planning import exchange
 from ftlab.planning.draft import Draft
 from ftlab.planning.length import longest_length, sequences_per_row
 from ftlab.planning.scheduling import decide_schedule, pinnable, step_memory
@@ -16,6 +17,7 @@ from ftlab.planning.shapes import padded_tokens
 from ftlab.planning.words import size
 
 TOKENS_CAP = {True: 16384, False: 2048}  # micro_batch_size auto, on a GPU and on the CPU
+ROOM = 0.9  # of a device's memory, where memory.budget is automatic
 ENOUGH_TOKENS = 4096  # a micro-batch that keeps a GPU busy
 
 
@@ -134,8 +136,19 @@ def _work(
         checkpointing=checkpointing,
         cuda=gpu is not None,
         host=pinnable(draft.facts.machine, draft.world_size),
+        tiles=micro == 1 or draft.config.train.micro_batch_size != "auto",
+        room=_room(draft, gpu),
         ranks=draft.world_size,
     )
+
+
+def _room(draft: Draft, gpu: Gpu | None) -> int | None:
+    """What tiles are chosen by where the budget is automatic: not what is free on the device."""
+    if gpu is None or "memory.budget" not in draft.decisions:
+        return None
+    trained = estimate.trained_parameters(draft.spec, draft.config.adapter)
+    exchanged = exchange.workspace_bytes(trained, draft.world_size, cuda=True)
+    return int(ROOM * gpu.total_bytes) - estimate.CUDA_CONTEXT - exchanged
 
 
 def _smallest(draft: Draft, gpu: Gpu | None, length: int) -> Fit:
@@ -150,6 +163,10 @@ def _smallest(draft: Draft, gpu: Gpu | None, length: int) -> Fit:
 def _refuse_memory(draft: Draft, length: int, budget: int, least: Fit) -> None:
     large = {term: count for term, count in least.memory.items() if count > least.total / 50}
     needs = ", ".join(f"{term} {size(count)}" for term, count in large.items())
+    more = _total(replace(least.work, host=None)) if least.work.cuda else least.total
+    if more <= budget and least.work.host is not None:
+        needs += f"; with host memory to pin, beyond the {size(least.work.host)} that can be, "
+        needs += f"{size(more)} would do"
     draft.refuse_here(
         "memory",
         f"a step needs {size(least.total)} and {size(budget)} may be used ({needs})",

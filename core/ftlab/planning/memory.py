@@ -4,19 +4,21 @@ Each layer keeps, recomputes or offloads each tensor that backward needs (`plann
 peak lies where the backward pass begins, or in a layer further back when gradients weigh more than
 what is freed. Offloading costs nothing while its copies hide behind a layer's computation;
 recomputing costs the products it repeats. For each set of offloaded items the rest is recomputed,
-and the bytes left are spent on keeping what costs most a byte, the last layers first.
+and the bytes left are spent on keeping what costs most a byte, the last layers first. Rows of long
+micro-batches are taken some at a time (`planning.tiles`) where nothing else fits or that is faster.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ftlab import estimate
 from ftlab.estimate import Work
-from ftlab.planning import buffers
+from ftlab.planning import buffers, tiles
 from ftlab.planning.buffers import Shape
-from ftlab.planning.schedule import Choice, LayerSchedule, Schedule, overlays
+from ftlab.planning.schedule import Choice, LayerSchedule, Schedule, overlays, tile_of
 
 _SLOTS = 2  # device buffers of each offloaded item
 _NUISANCE = 0.02  # share of a hidden copy's time that it costs all the same
@@ -42,47 +44,50 @@ class Chosen:
     seconds: float  # of computing again and of copies that do not hide, a micro-batch
 
 
-def fastest(work: Work, budget: int, speeds: Speeds | None = None) -> Chosen | None:
+def fastest(
+    work: Work, budget: int, speeds: Speeds | None = None, *, tile: int | None = None
+) -> Chosen | None:
     """The schedule that adds least time and whose peak fits; None where none fits.
 
     Args:
         work: one micro-batch; its `checkpointing` is not looked at.
         budget: bytes on the device, without the CUDA context.
+        tile: rows to take at a time, 0 for all; None takes what is best.
     """
-    model = _Model(work, speeds or Speeds())
-    best: Chosen | None = None
-    items = tuple(model.bytes)
-    for count in range(len(items) + 1):
-        for away in itertools.combinations(items, count):
-            found = model.fill(away, budget)
-            if found is None or not _pins(work, found):
-                continue
-            if best is None or _rank(found) < _rank(best):
-                best = found
-    return best
+    speeds = speeds or Speeds()
+    if tile is not None:
+        return _Model(work, speeds, tile).fastest(budget)
+    # The tile is part of the bits: what is free on the device or the host has no say in it, unless
+    # nothing fits.
+    room = budget if work.room is None else work.room
+    chosen = _tiled(replace(work, host=None), room, speeds)
+    sizes = dict.fromkeys((tile_of(chosen.schedule) if chosen else 0, *tiles.choices(work), 0))
+    found = (_Model(work, speeds, rows).fastest(budget) for rows in sizes)
+    return next((fits for fits in found if fits is not None), None)
+
+
+def _tiled(work: Work, budget: int, speeds: Speeds) -> Chosen | None:
+    """All rows at once, or the largest tile that fits where that is clearly faster."""
+    model = _Model(work, speeds, 0)
+    best = model.fastest(budget)
+    tiled = (_Model(work, speeds, rows).fastest(budget) for rows in tiles.choices(work))
+    other = next((found for found in tiled if found is not None), None)
+    if best is None or other is None:
+        return best or other
+    gain = tiles.GAIN * work.spec.num_layers * sum(model.layer_seconds)
+    return other if other.seconds < best.seconds - gain else best
 
 
 def predicted(work: Work, schedule: Schedule) -> int:
     """Bytes on the device at the peak of a step under a schedule, without the CUDA context."""
-    return _Model(work, Speeds()).peak(schedule)
+    return _Model(work, Speeds(), tile_of(schedule)).peak(schedule)
 
 
-def least(work: Work) -> Chosen:
-    """The schedule of the smallest peak."""
-    model = _Model(work, Speeds())
-    items = tuple(model.bytes)
-    tried = [
-        model.bare(away)
-        for count in range(len(items) + 1)
-        for away in itertools.combinations(items, count)
-    ]
-    allowed = [chosen for chosen in tried if _pins(work, chosen)]
-    return min(allowed, key=lambda chosen: (chosen.peak, chosen.seconds))
-
-
-def _pins(work: Work, chosen: Chosen) -> bool:
-    """Whether the host has room for what is offloaded; nothing offloaded always fits."""
-    return work.host is None or chosen.host <= work.host
+def least(work: Work, *, tile: int | None = None) -> Chosen:
+    """The schedule of the smallest peak; `tile` as in `fastest`."""
+    sizes: Sequence[int] = (0, *tiles.choices(work)) if tile is None else (tile,)
+    found = [_Model(work, Speeds(), rows).least() for rows in sizes]
+    return min(found, key=lambda chosen: (chosen.peak, chosen.seconds))
 
 
 def _rank(chosen: Chosen) -> tuple[float, int, int]:
@@ -90,12 +95,13 @@ def _rank(chosen: Chosen) -> tuple[float, int, int]:
 
 
 class _Model:
-    """Bytes and seconds of one kind of work."""
+    """Bytes and seconds of one kind of work, `tile` rows at a time (0: all at once)."""
 
-    def __init__(self, work: Work, speeds: Speeds) -> None:
-        self.work, self.speeds = work, speeds
+    def __init__(self, work: Work, speeds: Speeds, tile: int) -> None:
+        self.work, self.speeds, self.tile = work, speeds, tile
         self.shape: Shape = buffers.shape_of(work)
         self.bytes = buffers.item_bytes(work, self.shape)
+        self.pinned = {item: buffers.pinned_bytes(n) for item, n in self.bytes.items()}
         self.again = _again(work, self.shape, speeds)
         self.layer_seconds = _layer_seconds(work, speeds)
         trained = estimate.trained_parameters(work.spec, work.adapter)
@@ -108,23 +114,48 @@ class _Model:
                 self.base, self.gradients = self.base + self.gradients, 0
         self.head = terms["logits"]
 
-    def bare(self, away: tuple[str, ...]) -> Chosen:
-        """Offload the items `away` and recompute the others."""
-        return self._chosen(self._start(away))
+    def fastest(self, budget: int) -> Chosen | None:
+        """The schedule that adds least time and whose peak fits the budget."""
+        found = [chosen for away in self._sets() if (chosen := self.fill(away, budget)) is not None]
+        return min(found, key=_rank, default=None)
+
+    def least(self) -> Chosen:
+        """The schedule of the smallest peak."""
+        tried = [self._chosen(self._start(away)) for away in self._sets()]
+        return min(tried, key=lambda chosen: (chosen.peak, chosen.seconds))
+
+    def _sets(self) -> list[tuple[str, ...]]:
+        """Every set of items that may be offloaded."""
+        items = tuple(self.bytes)
+        counts = range(len(items) + 1)
+        return [away for count in counts for away in itertools.combinations(items, count)]
 
     def _start(self, away: tuple[str, ...]) -> list[dict[str, Choice]]:
-        layers = range(self.work.spec.num_layers)
-        return [{item: self._least(item, away) for item in self.bytes} for _ in layers]
+        """The items `away` offloaded, as far as the host has room, and the others recomputed."""
+        layers = self.work.spec.num_layers
+        choices = [{item: self._least(item, away) for item in self.bytes} for _ in range(layers)]
+        if self.work.host is None:
+            return choices
+        excess = self._host(choices) - self.work.host
+        # The input goes last: what takes its place is kept, while others are computed again.
+        for item in reversed(away):
+            count = min(layers, -(-max(0, excess) // self.pinned[item]))
+            for layer in choices[layers - count :]:
+                layer[item] = self._least(item, ())
+            excess -= count * self.pinned[item]
+        return choices
+
+    def _host(self, choices: list[dict[str, Choice]]) -> int:
+        return sum(self.pinned[i] for c in choices for i in c if c[i] == "offload")
 
     def _chosen(self, choices: list[dict[str, Choice]]) -> Chosen:
-        schedule = _schedule(choices)
-        host = sum(self.bytes[i] for c in choices for i in c if c[i] == "offload")
-        return Chosen(schedule, self.peak(schedule), host, self.seconds(schedule))
+        schedule = self._schedule(choices)
+        return Chosen(schedule, self.peak(schedule), self._host(choices), self.seconds(schedule))
 
     def fill(self, away: tuple[str, ...], budget: int) -> Chosen | None:
         """Offload the items `away`, then keep what fits."""
         choices = self._start(away)
-        if self.peak(_schedule(choices)) > budget:
+        if self.peak(self._schedule(choices)) > budget:
             return None
         order = sorted(
             (item for item in self.bytes if item != "input" or item in away),
@@ -136,12 +167,12 @@ class _Model:
 
     def _keep(self, choices: list[dict[str, Choice]], item: str, budget: int) -> None:
         """Keep an item in as many layers as fit, the last layers first."""
-        least = choices[0][item]
+        least = [layer[item] for layer in choices]
         low, high = 0, len(choices)
         while low < high:
             count = (low + high + 1) // 2
             _set(choices, item, least, count)
-            if self.peak(_schedule(choices)) <= budget:
+            if self.peak(self._schedule(choices)) <= budget:
                 low = count
             else:
                 high = count - 1
@@ -155,41 +186,76 @@ class _Model:
 
     def peak(self, schedule: Schedule) -> int:
         """The most bytes at any moment of a step."""
+        return self.base + max(self.peaks(schedule))
+
+    def peaks(self, schedule: Schedule) -> tuple[int, int, int]:
+        """The most bytes beside the weights: in a forward pass, in a backward pass, at the head."""
         work, shape = self.work, self.shape
-        layer_gradients = self.gradients // max(1, work.spec.num_layers)
+        again = {
+            item: n * any(layer.of(item) == "recompute" for layer in schedule)
+            for item, n in self.bytes.items()
+        }
+        # Layers take turns between two device buffers of each offloaded item.
+        slots = sum(
+            n * len({i % _SLOTS for i, layer in enumerate(schedule) if layer.of(item) == "offload"})
+            for item, n in self.bytes.items()
+        )
+        common = slots + buffers.operand_bytes(work, shape)
+        if self.tile:
+            held = tiles.held_bytes(work, schedule, self.bytes)
+            forward = sum(held) + tiles.forward_bytes(work, shape, schedule, again)
+            backward = tiles.backward_bytes(work, shape, schedule)
+            backward += self._deepest(held, tiles.made_again(schedule, self.bytes))
+            head = sum(held) + slots + tiles.head_bytes(work, self.head)
+            return common + forward, common + backward, head
         small = buffers.small_bytes(work, shape)
         held = [
             small + sum(n for item, n in self.bytes.items() if layer.of(item) == "keep")
             for layer in schedule
         ]
-        again = {
-            item: n * any(layer.of(item) == "recompute" for layer in schedule)
-            for item, n in self.bytes.items()
-        }
-        slots = sum(
-            _SLOTS * n * any(layer.of(item) == "offload" for layer in schedule)
-            for item, n in self.bytes.items()
-        )
-        shared = slots + sum(again.values())
+        common += sum(again.values())
         if overlays(schedule):
-            shared -= min(again["mlp"], again["qkv"] + again["attention"])
-        operands = buffers.operand_bytes(work, shape)
+            common -= min(again["mlp"], again["qkv"] + again["attention"])
         # Before and after the final norm; then the gradient alone; for the head all of these, the
         # rows that it was given and their gradient.
         before, behind, between = (buffers.ends(work, count) for count in (2, 1, 5))
-        forward = before + sum(held) + shared + operands + buffers.forward_scratch(work, shape)
-        backward, rest, gradients = 0, sum(held), 0
-        for n in reversed(held):
+        forward = before + sum(held) + buffers.forward_scratch(work, shape)
+        backward = (
+            behind + self._deepest(held, [0] * len(held)) + buffers.backward_scratch(work, shape)
+        )
+        head = between + sum(held) + slots + self.head
+        return common + forward, common + backward, head
+
+    def _deepest(self, held: list[int], again: list[int]) -> int:
+        """The most that layers hold during a backward pass, the gradients it has made included.
+
+        Args:
+            held: what each layer brings along.
+            again: what has been made again when a layer is done.
+        """
+        layer_gradients = self.gradients // max(1, self.work.spec.num_layers)
+        most, rest, gradients = 0, sum(held), 0
+        for n, made in zip(reversed(held), reversed(again), strict=True):
             gradients += layer_gradients
-            backward = max(backward, rest + gradients)
+            most = max(most, rest + gradients + made)
             rest -= n
-        backward += behind + shared + operands + buffers.backward_scratch(work, shape)
-        return self.base + max(forward, backward, between + sum(held) + slots + self.head)
+        return most
+
+    def _schedule(self, choices: list[dict[str, Choice]]) -> Schedule:
+        made: dict[tuple[tuple[str, Choice], ...], LayerSchedule] = {}
+        layers = []
+        for choice in choices:
+            key = tuple(choice.items())
+            if key not in made:
+                made[key] = LayerSchedule(**choice, tile=self.tile)
+            layers.append(made[key])
+        return tuple(layers)
 
     def seconds(self, schedule: Schedule) -> float:
         """Time beyond that of keeping everything."""
         forward, backward = self.layer_seconds
-        total = 0.0
+        tiled = tiles.seconds(self.work, self.speeds.memory) if self.tile else 0.0
+        total = tiled * len(schedule)
         for layer in schedule:
             again = sum(self.again[i] for i in self.bytes if layer.of(i) == "recompute")
             away = sum(n for i, n in self.bytes.items() if layer.of(i) == "offload")
@@ -199,21 +265,10 @@ class _Model:
         return total
 
 
-def _set(choices: list[dict[str, Choice]], item: str, least: Choice, count: int) -> None:
+def _set(choices: list[dict[str, Choice]], item: str, least: list[Choice], count: int) -> None:
     first = len(choices) - count
     for i, layer in enumerate(choices):
-        layer[item] = "keep" if i >= first else least
-
-
-def _schedule(choices: list[dict[str, Choice]]) -> Schedule:
-    made: dict[tuple[tuple[str, Choice], ...], LayerSchedule] = {}
-    layers = []
-    for choice in choices:
-        key = tuple(choice.items())
-        if key not in made:
-            made[key] = LayerSchedule(**choice)
-        layers.append(made[key])
-    return tuple(layers)
+        layer[item] = "keep" if i >= first else least[i]
 
 
 def _again(work: Work, shape: Shape, speeds: Speeds) -> dict[str, float]:

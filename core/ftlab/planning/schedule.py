@@ -1,7 +1,9 @@
 """What each layer does with each tensor that its backward pass needs: keep, recompute, offload.
 
 Standard library only; made from shapes and a budget by `planning.memory`, carried out by
-`models.fused`. Every schedule gives the same bits: a second computation repeats the first one.
+`models.fused`. Every schedule gives the same bits: a second computation repeats the first one. Only
+the number of rows that are taken at a time is part of the bits, because sums over tokens are then
+sums over tiles.
 """
 
 from __future__ import annotations
@@ -42,10 +44,13 @@ class LayerSchedule:
     middle: Choice = "keep"
     mlp: Choice = "keep"
     mlp_out: Choice = "keep"
+    tile: int = 0  # rows taken at a time, where only attention sees them all; 0: all at once
 
     def __post_init__(self) -> None:
         if self.input == "recompute":
             raise ValueError("the input of a layer cannot be recomputed from the layer")
+        if self.tile < 0:
+            raise ValueError(f"a tile of {self.tile} rows")
 
     def of(self, item: str) -> Choice:
         """The choice for an item by name."""
@@ -66,6 +71,14 @@ def uniform(layers: int, choice: LayerSchedule) -> Schedule:
     return (choice,) * layers
 
 
+def tile_of(schedule: Schedule) -> int:
+    """Rows that every layer takes at a time; 0: all at once."""
+    found = {layer.tile for layer in schedule}
+    if len(found) != 1:
+        raise ValueError(f"layers that take {sorted(found)} rows at a time cannot share buffers")
+    return found.pop()
+
+
 def overlays(schedule: Schedule) -> bool:
     """Whether recomputed q, k, v and attention may lie where recomputed gate and up do.
 
@@ -76,8 +89,14 @@ def overlays(schedule: Schedule) -> bool:
 
 
 def to_text(schedule: Sequence[LayerSchedule]) -> str:
-    """Runs of equal layers as COUNT*WORD: a letter an item, k, r or o in the order of ITEMS."""
-    words = ["".join(layer.of(item)[0] for item in ITEMS) for layer in schedule]
+    """Runs of equal layers as COUNT*WORD: a letter an item, k, r or o in the order of ITEMS.
+
+    Where rows are taken some at a time, their number follows: COUNT*WORD/ROWS.
+    """
+    words = [
+        "".join(layer.of(item)[0] for item in ITEMS) + (f"/{layer.tile}" if layer.tile else "")
+        for layer in schedule
+    ]
     return " ".join(f"{len(list(run))}*{word}" for word, run in itertools.groupby(words))
 
 
@@ -86,9 +105,11 @@ def from_text(text: str) -> Schedule:
     letters: dict[str, Choice] = {"k": "keep", "r": "recompute", "o": "offload"}
     layers: list[LayerSchedule] = []
     for part in text.split():
-        count, _, word = part.partition("*")
-        if not count.isdigit() or len(word) != len(ITEMS) or set(word) - set(letters):
+        count, _, rest = part.partition("*")
+        word, slash, tile = rest.partition("/")
+        numbers = count.isdigit() and (tile.isdigit() if slash else True)
+        if not numbers or len(word) != len(ITEMS) or set(word) - set(letters):
             raise ValueError(f"{part!r} is not COUNT*{len(ITEMS)} letters out of k, r, o")
         chosen = {item: letters[c] for item, c in zip(ITEMS, word, strict=True)}
-        layers += [LayerSchedule(**chosen)] * int(count)
+        layers += [LayerSchedule(**chosen, tile=int(tile or 0))] * int(count)
     return tuple(layers)

@@ -7,18 +7,22 @@ the fastest schedule within the budget. The bits are the same whatever is chosen
 from __future__ import annotations
 
 from ftlab import estimate
-from ftlab.estimate import Work
+from ftlab.estimate import GIB, Work
 from ftlab.facts import Machine
 from ftlab.planning import memory
 from ftlab.planning.draft import Draft
 from ftlab.planning.memory import Chosen
-from ftlab.planning.schedule import KEEP_ALL, to_text, uniform
+from ftlab.planning.schedule import KEEP_ALL, tile_of, to_text, uniform
 from ftlab.planning.words import size
 
 
 def pinnable(machine: Machine, ranks: int = 1) -> int:
-    """Bytes of host memory that a process may pin: pages that cannot be swapped, so half of it."""
-    return machine.memory_free_bytes // 2 // ranks
+    """Bytes of host memory that each process of a run may pin.
+
+    Pinned pages cannot be swapped, so half of what is free; all but 32 GiB where that is more.
+    """
+    free = machine.memory_free_bytes
+    return max(free // 2, free - 32 * GIB) // ranks
 
 
 def step_memory(work: Work, budget: int | None) -> dict[str, int]:
@@ -70,3 +74,15 @@ def decide_schedule(draft: Draft, work: Work, budget: int) -> None:
     if chosen.host:
         reason += f"; {size(chosen.host)} of pinned host memory"
     draft.decide("memory_schedule", to_text(chosen.schedule), reason)
+    rows = tile_of(chosen.schedule)
+    if rows:
+        reason = f"tokens of a layer at a time, of {work.tokens:,}: {_why_tiles(work, budget)}"
+        draft.decide("memory_tile", rows, reason)
+
+
+def _why_tiles(work: Work, budget: int) -> str:
+    whole = memory.fastest(work, budget - estimate.cuda_context(work), tile=0)
+    if whole is not None:
+        return "all at once would leave less room for what backward needs, and take longer"
+    least = memory.least(work, tile=0).peak + estimate.cuda_context(work)
+    return f"all at once needs {size(least)}"

@@ -1,7 +1,7 @@
 """Out of memory in the rehearsal of the largest micro-batch: once more, with less kept.
 
-Only the schedule of activations changes, and every schedule gives the same bits: the plan, its hash
-and the result stay what they were.
+Only the schedule of activations changes, and every schedule of as many rows at a time gives the
+same bits: the plan, its hash and the result stay what they were.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ftlab.estimate import Work
 from ftlab.planning import memory
 from ftlab.planning.memory import Chosen
-from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, uniform
+from ftlab.planning.schedule import KEEP_ALL, RECOMPUTE_ALL, tile_of, uniform
 from ftlab.planning.scheduling import pinnable
 from ftlab.planning.shapes import padded_tokens
 
@@ -42,7 +42,8 @@ def smaller(plan: Plan, model: Decoder, tokens: int, longest: int) -> Chosen | N
         host=pinnable(plan.facts.machine, plan.world_size), ranks=plan.world_size,
     )  # fmt: skip
     layer = RECOMPUTE_ALL if config.memory.checkpointing == "on" else KEEP_ALL
-    present = memory.predicted(work, model.schedule or uniform(model.spec.num_layers, layer))
-    floor = memory.least(work).peak
-    chosen = memory.fastest(work, max(floor, int(present * SHARE)))
+    schedule = model.schedule or uniform(model.spec.num_layers, layer)
+    present, tile = memory.predicted(work, schedule), tile_of(schedule)
+    floor = memory.least(work, tile=tile).peak
+    chosen = memory.fastest(work, max(floor, int(present * SHARE)), tile=tile)
     return chosen if chosen is not None and chosen.peak < present else None

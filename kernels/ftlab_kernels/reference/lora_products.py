@@ -50,36 +50,42 @@ def _targets(columns: Columns) -> Iterator[tuple[int, slice, float]]:
             yield i, slice(first, first + rank), columns.drops[i]
 
 
-def _dropped(x: Tensor, p: float, seeds: Tensor | None, target: int) -> Tensor:
-    return x if seeds is None else dropout(x, p, int(seeds[target]))
+def _dropped(x: Tensor, p: float, seeds: Tensor | None, target: int, first: int) -> Tensor:
+    if seeds is None:
+        return x
+    return dropout(x, p, int(seeds[target]), first=first * x.shape[1])
 
 
-def project(x: Tensor, a: Tensor, columns: Columns, seeds: Tensor | None, out: Tensor) -> Tensor:
-    """u = d(x) A^T [T, P] with the column of ones; zeros elsewhere."""
+def project(
+    x: Tensor, a: Tensor, columns: Columns, seeds: Tensor | None, out: Tensor, first: int = 0
+) -> Tensor:
+    """u = d(x) A^T [T, P] with the column of ones; zeros elsewhere. `first`: row number of x[0]."""
     out.zero_()
     for i, place, p in _targets(columns):
-        out[:, place] = _dropped(x, p, seeds, i) @ a[place].t()
+        out[:, place] = _dropped(x, p, seeds, i, first) @ a[place].t()
     if columns.ones >= 0:
         out[:, columns.ones] = 1
     return out
 
 
-def grad_a(v: Tensor, x: Tensor, columns: Columns, seeds: Tensor | None) -> Tensor:
+def grad_a(v: Tensor, x: Tensor, columns: Columns, seeds: Tensor | None, first: int = 0) -> Tensor:
     """dA = v^T d(x) of every target in its columns: fp32 (fp64 for fp64) [width, K]."""
     wide = torch.promote_types(x.dtype, torch.float32)
     total = torch.zeros((columns.width, x.shape[1]), dtype=wide, device=x.device)
     for i, place, p in _targets(columns):
-        total[place] = v[:, place].to(wide).t() @ _dropped(x, p, seeds, i).to(wide)
+        total[place] = v[:, place].to(wide).t() @ _dropped(x, p, seeds, i, first).to(wide)
     return total
 
 
-def add_masked(dx: Tensor, v: Tensor, a: Tensor, columns: Columns, seeds: Tensor) -> Tensor:
+def add_masked(
+    dx: Tensor, v: Tensor, a: Tensor, columns: Columns, seeds: Tensor, first: int = 0
+) -> Tensor:
     """dx += d'(v A) of every target, in place."""
     wide = torch.promote_types(dx.dtype, torch.float32)
     total = dx.to(wide)
     for i, place, p in _targets(columns):
         product = v[:, place].to(wide) @ a[place].to(wide)
-        total = total + dropout(product, p, int(seeds[i]))
+        total = total + dropout(product, p, int(seeds[i]), first=first * dx.shape[1])
     return dx.copy_(total)
 
 

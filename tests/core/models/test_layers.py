@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ftlab.lora.layers import LoraTensors
-from ftlab.models.layers import Dense, Embedding, Mode, Norm, Projection
+from ftlab.models.layers import Dense, Embedding, Lookup, Mode, Norm, Projection
 from ftlab.models.rng import StepRng
 from ftlab_kernels.reference.dropout import dropout
 
@@ -89,3 +89,12 @@ def test_norm_takes_the_version_of_the_mode(adapter: bool) -> None:
     x = torch.randn(3, 6)
     rms = x.square().mean(-1, keepdim=True).add(1e-6).sqrt()
     torch.testing.assert_close(norm(x, Mode(None, adapter)), x / rms * (2 if adapter else 1))
+
+
+def test_a_lookup_gives_the_rows_that_are_asked_for() -> None:
+    weight = parameter(7, 6)
+    ids = torch.tensor([1, 3, 3, 0])
+    found = Lookup(Embedding(weight, weight, None, 2.0), ids, torch.bfloat16, ON)
+    assert len(found) == 4
+    assert found.device == ids.device
+    assert torch.equal(found.rows(slice(1, 3)), (2 * weight[[3, 3]].to(torch.bfloat16)))

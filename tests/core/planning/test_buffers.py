@@ -53,3 +53,14 @@ def test_what_a_forward_pass_keeps(kind: str, monkeypatch: pytest.MonkeyPatch) -
     low = sum(t.numel() * 4 for small in storage.small for t in small.low.values())
     assert low == 2 * tokens * 4 * shape.low
     del hidden
+
+
+def test_pinned_memory_is_little_more_than_what_is_put_there() -> None:
+    """torch pins powers of two."""
+    for count in (1, 4096, 5 << 20, (33 << 20) + 4096, 64 << 20, (1 << 32) + 12345):
+        pieces = buffers.pinned_pieces(count)
+        assert sum(pieces) == count
+        assert max(pieces) <= buffers.PINNED_PIECE
+        taken = buffers.pinned_bytes(count)
+        assert count <= taken < count + 2 * buffers.PINNED_LEAST
+    assert buffers.pinned_pieces(96 << 20) == [64 << 20, 32 << 20]

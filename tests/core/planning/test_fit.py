@@ -118,3 +118,37 @@ def test_more_budget_than_there_is(resolve: Resolve) -> None:
         resolve(["memory.budget=40GiB"], gpus=("t4",))
     busy = resolve(["memory.budget=15.5GiB"], gpus=("t4",))
     assert any("only 15.0 GiB are free" in warning for warning in busy.warnings)
+
+
+LONG = ["model.max_length=131072", "data.packing=on", "train.batch_size=1"]
+
+
+def test_long_rows_are_taken_in_tiles_where_they_would_not_fit(
+    resolve: Resolve, large: dict[str, Any]
+) -> None:
+    """The plan says how many tokens at a time and why; the hash knows it, free memory does not."""
+    given = {
+        "model": large,
+        "machine": {"memory_free_bytes": 200 << 30},
+        "data": {"longest": 131072},
+    }
+    roomy = resolve(LONG, gpus=("h100",), **given)
+    assert "memory_tile" not in roomy.decisions
+    tight = resolve([*LONG, "memory.budget=20GiB", "model.precision=nf4"], gpus=("h100",), **given)
+    decision = tight.decisions["memory_tile"]
+    assert decision.value == 4096
+    assert "of 131,072: all at once needs" in decision.reason
+    assert "/4096" in tight.decided("memory_schedule")
+    assert "pinned host memory" in tight.decisions["memory_schedule"].reason
+    assert tight.total <= 20 * GIB
+    wider = resolve([*LONG, "memory.budget=60GiB", "model.precision=nf4"], gpus=("h100",), **given)
+    assert wider.hash != tight.hash
+
+
+def test_host_memory_that_is_short_is_said(resolve: Resolve, large: dict[str, Any]) -> None:
+    overrides = [*LONG, "memory.budget=20GiB", "model.precision=nf4"]
+    with pytest.raises(EnvironmentUnfit, match=r"with host memory to pin, beyond the 2\.0 GiB"):
+        resolve(
+            overrides, model=large, gpus=("h100",), machine={"memory_free_bytes": 4 << 30},
+            data={"longest": 131072},
+        )  # fmt: skip

@@ -6,8 +6,9 @@ import dataclasses
 
 from ftlab import estimate
 from ftlab.estimate import CUDA_CONTEXT, GIB, Work
+from ftlab.facts import Machine
 from ftlab.models.families import spec_from_config
-from ftlab.planning.scheduling import schedule_of, step_memory
+from ftlab.planning.scheduling import pinnable, schedule_of, step_memory
 from ftlab.schema import AdapterSection
 
 LLAMA3 = {
@@ -55,3 +56,10 @@ def test_no_more_is_pinned_than_the_host_can_spare() -> None:
     none = schedule_of(dataclasses.replace(again, host=0), None)
     assert none is not None
     assert none.host == 0
+
+
+def test_most_of_a_large_host_may_be_pinned_and_half_of_a_small_one() -> None:
+    machine = Machine("Linux", "cpu", 2, 2, False, 8 << 30, 16 << 30, 9 << 30)
+    assert pinnable(machine) == 8 << 30
+    large = dataclasses.replace(machine, memory_free_bytes=128 << 30)
+    assert pinnable(large) == 96 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ftlab_kernels.reference.dropout import dropout
+from ftlab_kernels.reference.dropout import PERIOD, dropout
 from ftlab_kernels.reference.philox import uniform
 
 
@@ -39,3 +39,16 @@ def test_keeps_dtype_and_does_nothing_at_zero() -> None:
 def test_impossible_share_is_refused(p: float) -> None:
     with pytest.raises(ValueError, match="expected 0 <= p < 1"):
         dropout(torch.ones(2), p, 0)
+
+
+def test_a_part_has_the_mask_of_its_place() -> None:
+    x = torch.randn(21, 30)
+    whole = dropout(x, 0.3, 9)
+    assert torch.equal(dropout(x[8:], 0.3, 9, first=8 * 30), whole[8:])
+
+
+def test_masks_come_round_after_the_last_counter() -> None:
+    x = torch.ones(10)
+    around = dropout(x, 0.5, 9, first=PERIOD - 4)
+    assert torch.equal(around[4:], dropout(x[:6], 0.5, 9))
+    assert torch.equal(dropout(x, 0.5, 9, first=3 * PERIOD), dropout(x, 0.5, 9))

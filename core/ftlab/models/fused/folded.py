@@ -56,13 +56,19 @@ class FoldedGroup(Projections):
         operand, k, n = self._operand(shared), self.inputs, self.outputs
         if self.pad:
             if fresh:
-                lora_down.project(
-                    x[:, :k], operand[n:, :k], self.group.columns, seeds=self._seeds(shared),
-                    out=low,
-                )  # fmt: skip
+                self.lower(shared, x, low)
             x[:, k:].copy_(low)
         torch.mm(x, operand[:n].t(), out=out)
         add_bias(self.parts, out)
+
+    def lower(self, shared: Pass, x: Tensor, low: Tensor) -> None:
+        """L into low [T, P], from the first K columns of x."""
+        if self.pad:
+            k, operand = self.inputs, self._operand(shared)
+            lora_down.project(
+                x[:, :k], operand[self.outputs :, :k], self.group.columns,
+                seeds=self._seeds(shared), out=low, start=shared.first,
+            )  # fmt: skip
 
     def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor, low: Tensor) -> None:
         """dx [T, K] from dy [T, N + P], whose last P columns receive G; gradients of B."""
@@ -76,7 +82,9 @@ class FoldedGroup(Projections):
             torch.mm(dy, operand[:, :k], out=dx)
             return
         torch.mm(dy[:, :n], operand[:n, :k], out=dx)
-        lora_down.add_masked(dx, dy[:, n:], operand[n:, :k], self.group.columns, seeds)
+        lora_down.add_masked(
+            dx, dy[:, n:], operand[n:, :k], self.group.columns, seeds, start=shared.first
+        )
 
     def backward_parameters(
         self, shared: Pass, dy: Tensor, x: Tensor, low: Tensor, *, slopes: bool = True
@@ -89,7 +97,7 @@ class FoldedGroup(Projections):
         if not slopes:
             self._slopes(shared, self._operand(shared), dy, low)
         found = lora_down.grad_a_parts(
-            dy[:, n:], x[:, :k], group.columns, seeds=self._seeds(shared)
+            dy[:, n:], x[:, :k], group.columns, seeds=self._seeds(shared), start=shared.first
         )
         self._sum(shared, found, "a", group.columns.firsts, [1.0] * len(self.parts))
 

@@ -47,8 +47,8 @@ class JoinedGroup(Projections):
     def forward(self, shared: Pass, x: Tensor, out: Tensor, low: Tensor, *, fresh: bool) -> None:
         """out [T, N] = y for x [T, K]; low [T, R] receives L, or is read where not `fresh`."""
         torch.mm(x, self.weight.t(), out=out)
-        if fresh and self.adapted:
-            self._project(shared, x, low)
+        if fresh:
+            self.lower(shared, x, low)
         for part in self.adapted:
             assert part.lora is not None
             b = part.lora.b.detach().to(x.dtype)
@@ -89,7 +89,10 @@ class JoinedGroup(Projections):
             d_b = wide_product(dy[:, part.rows].t(), low[:, part.ranks])
             shared.gradients.add(part.lora.b, d_b.mul_(part.lora.scaling))
 
-    def _project(self, shared: Pass, x: Tensor, low: Tensor) -> None:
+    def lower(self, shared: Pass, x: Tensor, low: Tensor) -> None:
+        """L of x [T, K] into low [T, R]."""
+        if not self.adapted:
+            return
         if not self._drops(shared):
             torch.mm(x, self._a(x.dtype).t(), out=low)
             return

@@ -98,9 +98,12 @@ class Layer:
     @property
     def product_columns(self) -> int:
         """Of the arena that holds y in the MLP, then the slopes of attention's out and q, k, v."""
-        sizes = self.sizes
-        slopes = sizes.query + self.qkv.outputs + self.qkv.pad
-        return max(sizes.inner + self.down.pad, slopes)
+        return max(self.sizes.inner + self.down.pad, self.slope_columns)
+
+    @property
+    def slope_columns(self) -> int:
+        """Of the slopes of attention's out and of q, k, v beside each other."""
+        return self.sizes.query + self.qkv.outputs + self.qkv.pad
 
     @property
     def stream_width(self) -> int:

@@ -78,7 +78,7 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
     d_qkv = scratch.arena(
         "product", run.tokens, width + layer.qkv.pad, first=run.tokens * sizes.query
     )
-    _attention_slopes(run, layer, qkv, attended, slope, d_qkv[:, :width])
+    attention_slopes(run, layer, qkv, attended, slope, d_qkv[:, :width])
     run.tell(layer.index, "q k v", d_qkv[:, :width])
     d_normed = scratch.get("update", run.tokens, sizes.hidden)
     needed = to_input or layer.attention_norm.trains
@@ -90,7 +90,7 @@ def _attention(run: Run, layer: Layer, made: Remake, grad: Tensor, to_input: boo
         _through_norm(run, layer, layer.attention_norm, made.input(), "rstd1", d_normed, grad)
 
 
-def _attention_slopes(
+def attention_slopes(
     run: Run, layer: Layer, qkv: Tensor, attended: Tensor, slope: Tensor, d_qkv: Tensor
 ) -> None:
     """dq, dk, dv of the projected values into d_qkv [T, Q + 2 K]."""

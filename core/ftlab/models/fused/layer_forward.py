@@ -38,6 +38,7 @@ class Run:
     tokens: int
     scale: float
     softcap: float | None
+    tile: int = 0  # rows taken at a time; 0: all at once
     where: str = ""  # name of the pass, for `tap`
     tap: Tap | None = None
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ftlab.planning.buffers import pinned_pieces
+
 _SLOTS = 2
 
 
@@ -29,7 +31,7 @@ class Offload:
     """The host side of one pass; reused by later ones."""
 
     device: torch.device
-    host: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    host: dict[tuple[int, str], list[Tensor]] = field(default_factory=dict)  # pieces, in order
     slots: dict[tuple[str, int], _Slot] = field(default_factory=dict)
     stream: Any = None
     outgrown: list[Tensor] = field(default_factory=list)
@@ -52,13 +54,15 @@ class Offload:
     def send(self, layer: int, item: str) -> None:
         """Copy a computed item to the host."""
         slot = self.slots[item, layer % _SLOTS]
-        host = self._host(layer, item, slot.tensor)
+        pieces = self._host(layer, item, slot.tensor)
         if self.stream is None:
-            host.copy_(slot.tensor)
+            for host, part in pieces:
+                host.copy_(part)
             return
         self.stream.wait_event(_now())
         with torch.cuda.stream(self.stream):
-            host.copy_(slot.tensor, non_blocking=True)
+            for host, part in pieces:
+                host.copy_(part, non_blocking=True)
             slot.copied = _now()
 
     def fetch(self, layer: int, item: str) -> None:
@@ -67,13 +71,16 @@ class Offload:
         if slot.layer == layer:
             return
         slot.layer = layer
+        pieces = self._host(layer, item, slot.tensor)
         if self.stream is None:
-            slot.tensor.copy_(self._host(layer, item, slot.tensor))
+            for host, part in pieces:
+                part.copy_(host)
             return
         if slot.used is not None:
             self.stream.wait_event(slot.used)
         with torch.cuda.stream(self.stream):
-            slot.tensor.copy_(self._host(layer, item, slot.tensor), non_blocking=True)
+            for host, part in pieces:
+                part.copy_(host, non_blocking=True)
             slot.copied = _now()
 
     def take(self, layer: int, item: str) -> Tensor:
@@ -102,20 +109,30 @@ class Offload:
 
     def nbytes(self) -> int:
         """Pinned host bytes."""
-        return sum(t.numel() * t.element_size() for t in self.host.values())
+        pieces = (piece for pieces in self.host.values() for piece in pieces)
+        return sum(piece.numel() * piece.element_size() for piece in pieces)
 
-    def _host(self, layer: int, item: str, like: Tensor) -> Tensor:
-        """Room for `like`: what is there, if it is large enough.
+    def _host(self, layer: int, item: str, slot: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Pieces of host memory, each beside the part of the slot that goes there.
 
-        Captured graphs go on to copy where they were told to, so nothing is ever given up.
+        Captured graphs go on to copy where they were told to, so nothing that was outgrown is
+        given up.
         """
-        key, held = (layer, item), self.host.get((layer, item))
-        if held is None or held.numel() < like.numel() or held.dtype != like.dtype:
-            if held is not None:
-                self.outgrown.append(held)
-            held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=self.stream is not None)
-            self.host[key] = held
-        return held[: like.numel()].view(like.shape)
+        flat = slot.view(-1)
+        each = slot.element_size()
+        parts = flat.split_with_sizes([size // each for size in pinned_pieces(slot.numel() * each)])
+        held = self.host.setdefault((layer, item), [])
+        for i, part in enumerate(parts):
+            known = held[i] if i < len(held) else None
+            if known is not None and known.numel() >= len(part) and known.dtype == part.dtype:
+                continue
+            made = torch.empty(len(part), dtype=part.dtype, pin_memory=self.stream is not None)
+            if known is None:
+                held.append(made)
+            else:
+                self.outgrown.append(known)
+                held[i] = made
+        return [(host[: len(part)], part) for host, part in zip(held, parts, strict=False)]
 
     def _main_waits(self, event: Any) -> None:
         if event is not None:

@@ -39,10 +39,9 @@ class SeparateGroup(Projections):
             lora = part.lora
             if lora is None:
                 continue
-            a, b = lora.a.detach().to(x.dtype), lora.b.detach().to(x.dtype)
-            dropped = part.dropped(x, shared)
+            b, dropped = lora.b.detach().to(x.dtype), part.dropped(x, shared)
             if fresh:
-                torch.mm(dropped, a.t(), out=low[:, part.ranks])
+                _lower(part, dropped, low)
             if lora.magnitude is None:
                 y.addmm_(low[:, part.ranks], b.t(), alpha=lora.scaling)
                 continue
@@ -50,6 +49,12 @@ class SeparateGroup(Projections):
             inner = y if dropped is x else dropped @ weight.t()
             y += (ratio - 1) * inner + ratio * (lora.scaling * (low[:, part.ranks] @ b.t()))
         add_bias(self.parts, out)
+
+    def lower(self, shared: Pass, x: Tensor, low: Tensor) -> None:
+        """L of x [T, K] into low [T, R]."""
+        for part in self.parts:
+            if part.lora is not None:
+                _lower(part, part.dropped(x, shared), low)
 
     def backward_input(self, shared: Pass, dy: Tensor, dx: Tensor, low: Tensor) -> None:
         """dx [T, K] from dy [T, N]."""
@@ -107,6 +112,12 @@ class SeparateGroup(Projections):
         """e [T, N]: what the low-rank product is multiplied with."""
         assert part.lora is not None
         return grad if part.lora.magnitude is None else _ratio(part).to(grad.dtype) * grad
+
+
+def _lower(part: Target, dropped: Tensor, low: Tensor) -> None:
+    assert part.lora is not None
+    a = part.lora.a.detach().to(dropped.dtype)
+    torch.mm(dropped, a.t(), out=low[:, part.ranks])
 
 
 def _norm(part: Target) -> Tensor:

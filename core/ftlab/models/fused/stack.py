@@ -1,7 +1,10 @@
 """All layers as one function of the hidden states: a single node in autograd's graph.
 
 Forward and backward run layer by layer through buffers that all layers share. The tensors between
-the passes live where the schedule says; gradients of every parameter come out at once.
+the passes live where the schedule says; gradients of every parameter come out at once. Where the
+schedule takes rows some at a time, buffers that it is done with are handed on: hidden states lie
+where the last update was, and the gradient of the residual stream where that of the hidden states
+was.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ from ftlab.models.fused.offload import Offload
 from ftlab.models.fused.ops import ops_for
 from ftlab.models.fused.storage import Storage
 from ftlab.models.fused.targets import Gradients, Pass
+from ftlab.models.fused.tiled_backward import tiled_backward
+from ftlab.models.fused.tiled_forward import tiled_forward
 from ftlab.models.fused.workspace import Workspace
-from ftlab.models.layers import Norm
+from ftlab.models.layers import Lookup, Norm
 from ftlab.models.rng import DeviceKeys, StepRng
 from ftlab.models.spec import DecoderSpec
-from ftlab.planning.schedule import ITEMS, Schedule, items_of, overlays
+from ftlab.planning.schedule import ITEMS, Schedule, items_of, overlays, tile_of
 from ftlab_kernels.attention import operators
 
 
@@ -44,18 +49,21 @@ class Stack:
 
     def __call__(
         self,
-        x: Tensor,
+        x: Tensor | Lookup,
         tables: Sequence[Tables],
         plan: Any,
         schedule: Schedule,
         rng: StepRng | DeviceKeys | None,
     ) -> Tensor:
-        """x [T, H] to the normed hidden states [T, H]."""
-        trained = torch.is_grad_enabled() and (x.requires_grad or bool(self.parameters))
+        """x [T, H] to the normed hidden states [T, H]; a `Lookup` where rows are tiled."""
+        given = x if isinstance(x, Tensor) else None
+        needed = bool(self.parameters) or (given is not None and given.requires_grad)
+        trained = torch.is_grad_enabled() and needed
         call = _Call(self, tables, plan, schedule, rng, trained)
         if not trained:
-            return call.forward(x.detach())
-        hidden: Tensor = _Function.apply(call, x, *self.parameters)  # type: ignore[no-untyped-call]
+            return call.forward(x if given is None else given.detach())
+        call.lookup = None if isinstance(x, Tensor) else x
+        hidden: Tensor = _Function.apply(call, given, *self.parameters)  # type: ignore[no-untyped-call]
         return hidden
 
     def _again_columns(self, call: _Call) -> int:
@@ -81,9 +89,11 @@ class Stack:
                 g.operand_size for layer in self.layers for g in layer.groups if g.arena == arena
             ]
             scratch.reserve(arena, max(sizes))
-        if overlays(call.schedule):
-            scratch.reserve("again", tokens * self._again_columns(call))
-        scratch.reserve("product", tokens * max(layer.product_columns for layer in self.layers))
+        if not call.tile:
+            if overlays(call.schedule):
+                scratch.reserve("again", tokens * self._again_columns(call))
+            widest = max(layer.product_columns for layer in self.layers)
+            scratch.reserve("product", tokens * widest)
         windows = {layer.window for layer in self.layers}
         pairs = {
             window: operators(
@@ -97,7 +107,7 @@ class Stack:
             shared=Pass(
                 scratch,
                 call.rng,
-                gradients=Gradients(self.sinks),
+                gradients=Gradients(self.sinks, partial=bool(call.tile)),
                 sites=len(self.layers) * LAYER_SITES,
             ),
             storage=Storage(
@@ -113,6 +123,7 @@ class Stack:
             tokens=tokens,
             scale=spec.attention_scale,
             softcap=spec.attention_softcap,
+            tile=call.tile,
             where=where,
             tap=self.tap,
         )
@@ -165,35 +176,52 @@ class _Call:
     ) -> None:
         self.owner, self.tables, self.plan = owner, tables, plan
         self.schedule, self.rng, self.keeps = schedule, rng, keeps
+        self.tile = tile_of(schedule)
+        self.lookup: Lookup | None = None  # what the layers begin with, where it is no tensor
         self.offload: Offload | None = None
         self.storage: Storage | None = None
         self.last: Tensor | None = None  # residual stream after the last layer
         self.rstd: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Lookup) -> Tensor:
         """All layers and the final norm."""
         owner = self.owner
         if self.keeps and any("offload" in map(layer.of, ITEMS) for layer in self.schedule):
             self.offload = owner.idle.pop() if owner.idle else Offload(x.device)
         run = owner.run(self, len(x), x.device, "forward" if self.keeps else "reference")
-        stream, update = x, None
-        for layer in owner.layers:
-            stream, update = layer_forward(run, layer, stream, update)
-        assert update is not None
-        hidden, final = torch.empty_like(x), owner.final
+        stream, update = self._layers(run, x)
+        last = None
+        if self.tile:
+            stays = run.storage.stays(len(owner.layers) - 1, "middle")
+            hidden, last = update, None if stays else stream
+        else:
+            hidden = torch.empty_like(update)
+        final = owner.final
         _, last, rstd = run.ops.rms_norm_forward(
             update, final.weight.detach(), eps=final.eps, offset=final.offset,
             weight_fp32=final.weight_fp32, residual=stream, out=hidden,
-            residual_out=torch.empty_like(x),
+            residual_out=torch.empty_like(update) if last is None else last,
         )  # fmt: skip
         run.tell(len(owner.layers), "final norm", hidden)
         if self.keeps:
             self.storage, self.last, self.rstd = run.storage, last, rstd
             # Scratch is of no use until the backward pass makes its own.
             self.storage.scratch = Workspace(x.device, owner.dtype)
-        if self.offload is not None and capturing(x):
+        if self.offload is not None and capturing(hidden):
             self.offload.join()  # every copy belongs to the graph that ends here
         return hidden
+
+    def _layers(self, run: Run, x: Tensor | Lookup) -> tuple[Tensor, Tensor]:
+        """The residual stream after all layers, and what is still to be added to it."""
+        stream, update = x, None
+        for layer in self.owner.layers:
+            if self.tile:
+                stream, update = tiled_forward(run, layer, stream, update)
+            elif isinstance(stream, Tensor):
+                stream, update = layer_forward(run, layer, stream, update)
+        assert isinstance(stream, Tensor)
+        assert update is not None
+        return stream, update
 
     def backward(
         self, grad: Tensor, *, to_input: bool
@@ -210,21 +238,22 @@ class _Call:
         del last  # as large as the hidden states, and of no more use
         for layer in reversed(owner.layers):
             storage.fetch(layer.index - 1)
-            layer_backward(run, layer, stream, to_input=to_input or layer.index > 0)
+            one = tiled_backward if self.tile else layer_backward
+            one(run, layer, stream, to_input=to_input or layer.index > 0)
             storage.release(layer.index)
         if self.offload is not None:
             self.offload.end()
             owner.idle.append(self.offload)
         hidden = owner.spec.hidden_size
         d_x = stream[:, :hidden].contiguous() if to_input else None
-        found = run.shared.gradients.found
-        return d_x, [found.get(id(parameter)) for parameter in owner.parameters]
+        return d_x, [run.shared.gradients.of(parameter) for parameter in owner.parameters]
 
     def _final(self, run: Run, last: Tensor, grad: Tensor) -> Tensor:
         """Through the final norm, into the buffer of the residual stream's gradient."""
         final, width = self.owner.final, self.owner.spec.hidden_size
         pads = max(layer.stream_width for layer in self.owner.layers)
-        stream = run.shared.scratch.get("stream_slope", len(last), pads)
+        # Nobody else reads the gradient of the hidden states: what made it handed it over.
+        stream = grad if self.tile else run.shared.scratch.get("stream_slope", len(last), pads)
         _, d_weight = run.ops.rms_norm_backward(
             grad, last, final.weight.detach(), self.rstd, offset=final.offset,
             weight_fp32=final.weight_fp32, out=stream[:, :width], need_weight_grad=final.trains,
@@ -242,10 +271,12 @@ def capturing(x: Tensor) -> bool:
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, call: _Call, x: Tensor | None, *parameters: Tensor) -> Tensor:
         ctx.call = call
         ctx.to_input = ctx.needs_input_grad[1]
-        return call.forward(x.detach())
+        given = call.lookup if x is None else x.detach()
+        assert given is not None
+        return call.forward(given)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

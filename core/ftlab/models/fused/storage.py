@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftlab.models.fused.offload import Offload
 from ftlab.models.fused.workspace import Workspace
-from ftlab.planning.schedule import Schedule, overlays
+from ftlab.planning.schedule import Schedule, overlays, tile_of
 
 
 @dataclass(slots=True)
@@ -38,16 +38,20 @@ class Storage:
         self.keeps = keeps
         self.small = [Small() for _ in schedule]
         self._kept: dict[tuple[int, str], Tensor] = {}
-        self._overlays = overlays(schedule)
+        self._overlays = overlays(schedule) and not tile_of(schedule)
         self._behind = 0  # elements before attention in the joint arena
         self._moved = [
             [item for item in items if keeps and layer.of(item) == "offload"] for layer in schedule
         ]
 
+    def stays(self, layer: int, item: str) -> bool:
+        """Whether what the forward pass makes is there for the backward pass."""
+        return self.keeps and self.schedule[layer].of(item) != "recompute"
+
     def destination(self, layer: int, item: str, rows: int, columns: int) -> Tensor:
         """Where the forward pass writes an item [rows, columns]."""
         choice = self.schedule[layer].of(item)
-        if not self.keeps or choice == "recompute":
+        if not self.stays(layer, item):
             if self._overlays and item in ("qkv", "attention", "mlp"):
                 return self._overlaid(item, rows, columns)
             name = item if item != "input" else f"input{layer % 2}"

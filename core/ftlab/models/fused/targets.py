@@ -21,11 +21,13 @@ class Gradients:
     Args:
         sinks: where gradients are added to what is there, by the parameter's id; none of these is
             in `found`.
+        partial: gradients come in parts, so they are rounded to the parameter's dtype in `of`.
     """
 
-    def __init__(self, sinks: Mapping[int, Tensor] | None = None) -> None:
+    def __init__(self, sinks: Mapping[int, Tensor] | None = None, *, partial: bool = False) -> None:
         self.found: dict[int, Tensor] = {}
         self.sinks = sinks or {}
+        self.partial = partial
 
     def add(self, parameter: Tensor, grad: Tensor) -> None:
         """Give a parameter its gradient, or more of it."""
@@ -33,9 +35,14 @@ class Gradients:
         if sink is not None:
             sink.add_(grad)
             return
-        shaped = grad.to(parameter.dtype)
+        shaped = grad if self.partial else grad.to(parameter.dtype)
         held = self.found.get(id(parameter))
         self.found[id(parameter)] = shaped if held is None else held.add_(shaped)
+
+    def of(self, parameter: Tensor) -> Tensor | None:
+        """What was found for a parameter, in its dtype."""
+        held = self.found.get(id(parameter))
+        return None if held is None else held.to(parameter.dtype)
 
 
 @dataclass(slots=True)
@@ -44,9 +51,10 @@ class Pass:
 
     scratch: Workspace
     rng: StepRng | DeviceKeys | None  # None: no dropout
-    drop: Callable[[Tensor, float, int], Tensor] = dropout
+    drop: Callable[..., Tensor] = dropout
     gradients: Gradients = field(default_factory=Gradients)
     sites: int = 0  # call sites of dropout there are
+    first: int = 0  # row number of the first row at work, where rows are taken some at a time
     slopes: dict[int, Tensor] = field(default_factory=dict)  # G by site, between two calls
     _keys: Tensor | None = None
 
@@ -94,7 +102,8 @@ class Target:
     def dropped(self, x: Tensor, shared: Pass) -> Tensor:
         """d(x), which is x itself without dropout."""
         p = self.dropout(shared)
-        return shared.drop(x, p, self._key(shared)) if p else x
+        first = shared.first * x.shape[1]
+        return shared.drop(x, p, self._key(shared), first=first) if p else x
 
     def dropout(self, shared: Pass) -> float:
         """The share that is dropped in this pass."""

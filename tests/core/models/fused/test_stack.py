@@ -207,6 +207,86 @@ def test_every_schedule_gives_the_same_bits(
             assert torch.equal(grad, first[1][name]), name
 
 
+TILED = ["4*krrrrrr/8", "4*kkkkkkk/8", "1*ooooooo/8 1*orrorkr/8 1*orokrok/8 1*krkrkrk/8"]
+
+
+def assert_tiles_equal(decoder: Decoder, tolerance: float = 1e-6) -> None:
+    """Hidden states are the same bits, and so are gradients whatever is kept; those within rounding
+    of all rows at once. 21 rows: the last tile is short.
+    """
+    decoder.schedule = None
+    whole = step(decoder)
+    first = None
+    for text in TILED:
+        decoder.schedule = from_text(text)[: decoder.spec.num_layers]
+        hidden, grads = step(decoder)
+        first = first or grads
+        assert torch.equal(hidden, whole[0])
+        assert grads.keys() == whole[1].keys()
+        for name, grad in whole[1].items():
+            assert (grad is None) == (grads[name] is None), name
+            if grad is not None:
+                assert grads[name].dtype == grad.dtype
+                assert distance(grads[name], grad) < tolerance, name
+                assert torch.equal(grads[name], first[name]), name
+
+
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_rows_in_tiles_with_every_adapter(case: str, folds: bool) -> None:
+    decoder = attach(model(lora=ADAPTERS[case], num_hidden_layers=4))
+    decoder.folds = folds
+    if folds and "modules_to_save" not in ADAPTERS[case]:
+        quantised(decoder)
+    assert_tiles_equal(decoder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_in_tiles_of_every_shape_of_layer(family: str) -> None:
+    kind, changes, names = FAMILIES[family]
+    layers = {"num_hidden_layers": 4}
+    if family == "smollm3":
+        layers["no_rope_layers"] = [1, 0, 1, 0]  # type: ignore[assignment]
+    decoder = attach(model(kind, {"target_modules": names}, **{**changes, **layers}))
+    decoder.folds = True
+    assert_tiles_equal(decoder)
+    assert_equal_to_reference(decoder)
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("llama", {"attention_bias": True}), ("gemma2", {})])
+def test_rows_in_tiles_of_full_fine_tuning(kind: str, changes: dict[str, Any]) -> None:
+    decoder = attach(model(kind, None, num_hidden_layers=4, **changes))
+    assert_tiles_equal(decoder)
+    assert_equal_to_reference(decoder)
+
+
+def test_sums_over_tiles_are_not_rounded_to_16_bits() -> None:
+    """Gradients of bf16 parameters: each sum is rounded once."""
+    made = model(lora={}).to(torch.bfloat16)
+    decoder = attach(made, compute_dtype=torch.bfloat16)
+    whole = step(decoder)[1]
+    decoder.schedule = from_text("2*krrrrrr/2")
+    for name, grad in step(decoder)[1].items():
+        assert grad.dtype == torch.bfloat16
+        assert distance(grad, whole[name]) < 0.004, name
+
+
+def test_layers_of_different_tiles_are_refused() -> None:
+    decoder = attach(model(lora={}))
+    decoder.schedule = from_text("1*krrrrrr/8 1*krrrrrr")
+    with pytest.raises(ValueError, match=r"take \[0, 8\] rows at a time"):
+        step(decoder)
+
+
+def test_evaluation_takes_tiles_too() -> None:
+    decoder = attach(model(lora={"lora_dropout": 0.3}))
+    decoder.eval_mode()
+    with torch.no_grad():
+        whole = step(decoder)[0]
+        decoder.schedule = from_text("2*orrrrrr/8")
+        assert torch.equal(step(decoder)[0], whole)
+
+
 def test_offloaded_memory_is_used_again() -> None:
     decoder = attach(model(lora={}))
     decoder.folds = True
