@@ -83,4 +83,8 @@ def _follow(run: Run, member: Member, resume: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if ended:  # the library would wait for partners that are gone
+        os._exit(ended)

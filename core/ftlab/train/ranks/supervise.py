@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ftlab.errors import FtlabError, Interrupted
+from ftlab.errors import FtlabError
 from ftlab.events import EventWriter, Heartbeat
 from ftlab.plan import Plan
 from ftlab.process import die_with_parent
@@ -88,8 +88,6 @@ def _end(run: Run, room: Room, size: int) -> int:
     if fault is not None:
         reason, code = f"rank {fault.rank}: {fault.reason}", fault.code
     end = {"state": "failed", "code": code, "reason": reason}
-    if code == Interrupted.exit_code:
-        end["state"] = "stopped"
     with EventWriter(run.events_path) as events:
         say_last_words(run, events, Heartbeat(run), end)
     return code

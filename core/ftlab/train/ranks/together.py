@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
+from ftlab.errors import Interrupted
 from ftlab.train.memory import peak_bytes
 from ftlab.train.ranks.alone import Alone, Diverged, RankLost
 from ftlab.train.ranks.gradients import OrderedSum
@@ -49,7 +50,7 @@ class Together(Alone):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or kind.__name__ == "Interrupted":  # else the others may be gone
+        if kind is None or issubclass(kind, Interrupted):  # else the others may be gone
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
 
