@@ -45,10 +45,10 @@ by_pip = $(PYTHON) -m pip --python $(VENV)/bin/python install $(QUIET) --no-deps
 put = { [ -x $(UV) ] && { UV_SYSTEM_CERTS=1 $(by_uv) || $(by_uv); }; } || \
 	{ echo "uv could not; pip does it, which takes minutes ..." >&2; $(by_pip); }
 
-.PHONY: help setup demo test check aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean
+.PHONY: help setup demo test check snapshots aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean
 
 help:
-	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean"
+	@sed -n 's/^#   make/make/p' Makefile; echo "verbs: help setup demo test check snapshots aot-test gpu-test bench lock docs rules-age sbom image image-smoke clean"
 
 setup: $(SETUP_DONE)
 	@echo "ready: $(VENV)" >&2
@@ -67,6 +67,10 @@ check: $(EQUIPPED)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/core/test_architecture.py tests/core/test_house.py
+
+# Every screen of ftui drawn anew; look at the difference before it is committed.
+snapshots: $(EQUIPPED)
+	FTLAB_SNAPSHOTS=update $(PY) -m pytest -q tests/tui/test_snapshots.py $(ARGS)
 
 aot-test: $(EQUIPPED)
 	$(PY) -m pytest -m aot $(ARGS)

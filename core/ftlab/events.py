@@ -158,6 +158,30 @@ def read(path: str | os.PathLike[str], offset: int = 0) -> tuple[list[dict[str, 
     return reader.poll(), reader.offset
 
 
+def stretches(
+    path: str | os.PathLike[str], count: int = 240, size: int = 4096, tail: int = 1 << 16
+) -> Iterator[list[dict[str, Any]]]:
+    """Events of `count` stretches of `size` bytes, evenly spread, and of the last `tail` bytes.
+
+    They tell the outline of a history that is too long to be read before something is shown. The
+    first stretch begins with the file; a file of less than these stretches is given whole, as one.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            end = os.fstat(file.fileno()).st_size - tail
+            starts = [end * k // count for k in range(count)] if end > count * size else []
+            for start in [*starts, end if starts else 0]:
+                # A line in whose middle a stretch begins is left out.
+                file.seek(max(0, start - 1))
+                begun = file.readline() if start else b""
+                room = max(1, size - len(begun)) if start < end and starts else -1
+                block = _whole_lines(file.read(room))
+                lines = [line for line in block.split(b"\n") if line.strip()]
+                yield [event for event in _decode_all(lines) if event is not None]
+    except OSError:
+        return
+
+
 def last(path: str | os.PathLike[str], kind: str = "step") -> dict[str, Any] | None:
     """The newest event of a kind among the last 256 KiB of the file; None when there is none."""
     try:

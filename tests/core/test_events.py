@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -213,6 +214,29 @@ def test_heartbeat_beats_and_finishes(planned: Run) -> None:
     assert (planned.liveness(), ended.step) == ("done", 4)
     with pytest.raises(ValueError, match="a run ends as"):
         heartbeat.finish("running")
+
+
+def test_stretches_tell_the_outline_of_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    lines = [json.dumps({"kind": "step", "step": n, "pad": "x" * (n % 50)}) for n in range(9000)]
+    path.write_text("\n".join(lines) + '\n{"kind": "st')
+    found = [[event["step"] for event in part] for part in events.stretches(path, 20, 1000, 4000)]
+    assert len(found) == 21
+    assert found[0][0] == 0
+    assert found[-1][-1] == 8999
+    steps = [step for part in found for step in part]
+    assert steps == sorted(set(steps))
+    assert all(part == list(range(part[0], part[0] + len(part))) for part in found)
+    starts = [part[0] for part in found[:-1]]
+    assert max(b - a for a, b in itertools.pairwise(starts)) < 600
+    assert len(steps) < 600
+
+
+def test_stretches_of_a_short_file_and_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert list(events.stretches(path)) == []
+    path.write_text('{"kind": "step", "step": 1}\nnothing\n{"kind": "step", "step": 2}\n')
+    assert [[e["step"] for e in part] for part in events.stretches(path)] == [[1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A screen as lines of text that are the same on every machine: characters, then styles.
+"""A screen as lines of text that are the same on every machine: characters, then styles; or as SVG.
 
 Below the characters stands a line per row: the letters of its styles with the cells of each. The
 letters are explained at the end.
@@ -6,6 +6,7 @@ letters are explained at the end.
 
 from __future__ import annotations
 
+import re
 import string
 from itertools import groupby
 from typing import Any
@@ -35,6 +36,17 @@ def take(app: App[Any]) -> str:
     text = [strip.text.rstrip() for strip in strips]
     legend = [f"{letter}: {style}" for style, letter in known.items()]
     return "\n".join([*text, "-- styles", *rows, "-- meaning", *legend]) + "\n"
+
+
+def svg(app: App[Any]) -> str:
+    """What the app shows now as a drawing that a browser opens; it asks for no font elsewhere."""
+    drawn = app.export_screenshot(title="ftui", simplify=True)
+    drawn = re.sub(r"@font-face \{[^}]*\}\s*", "", drawn)
+    drawn = re.sub(r"<!--.*?-->", "", drawn, flags=re.S)
+    name = re.search(r"terminal-\d+", drawn)
+    assert name is not None
+    lines = drawn.replace(name[0], "ftui").splitlines()
+    return "\n".join(line.strip() for line in lines if line.strip()) + "\n"
 
 
 def words(style: Style | None) -> str:

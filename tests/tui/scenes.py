@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 import pytest
 import waiting
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import DataTable, Input
 
 from ftlab import trash
 from ftlab.run import Run, Status
 from ftlab_tui.app import FtuiApp
 from ftlab_tui.doctor import report
 from ftlab_tui.lab import Lab
+from ftlab_tui.monitor import asking
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.new import children, fits, planning, sources
 from ftlab_tui.reading import gpus
@@ -35,7 +38,8 @@ START = 1_700_000_000.0
 GIB = 1 << 30
 SCENES = (
     "home", "new-model", "new-data", "new-settings", "new-review", "monitor-sft", "monitor-dpo",
-    "runs", "compare", "confirm", "doctor", "help", "palette",
+    "runs", "compare", "confirm", "doctor", "help", "palette", "themes", "token", "stop", "end",
+    "log-filter", "full", "notes", "export", "resume", "empty-trash",
 )  # fmt: skip
 VERDICT = """INCOMPARABLE: 1 field that may change results differs
 config.train.max_steps: 200 | 300
@@ -71,6 +75,14 @@ def freeze(monkeypatch: pytest.MonkeyPatch, folder: Path, core: ModuleType, make
     )
     monkeypatch.setattr(gpus.Nvml, "read", lambda self: gpus.Reading((card,)))
     monkeypatch.setattr(sources, "_recipes", list)
+    ask_to_end = asking.end_question
+
+    def end_question(live: Any, kill: bool) -> tuple[str, str]:
+        """As if the trainer, which is this process, had a number that is always the same."""
+        question, detail = ask_to_end(live, kill)
+        return question.replace(f" {os.getpid()} ", " 4242 "), detail
+
+    monkeypatch.setattr(asking, "end_question", end_question)
     _no_children(monkeypatch, folder, core)
     make = maker(Path("runs"), core.fake_plan)
     make("sft-smollm2-a", 200, state="done")
@@ -139,7 +151,9 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     await pilot.press("down", "down", "space", "space", "c")
     await pilot.pause(0.5)
     yield await _settled(pilot, "compare")
-    await pilot.press("escape", "d")
+    await pilot.press("escape")
+    await _settled(pilot, "runs")  # a dialog shows what lay under it when it came
+    await pilot.press("d")
     await until(lambda: app.front is None)
     yield await _settled(pilot, "confirm")
     await pilot.press("n", "5")
@@ -147,17 +161,61 @@ async def walk(pilot: Pilot[None]) -> AsyncIterator[str]:
     await pilot.press("question_mark")
     yield await _settled(pilot, "help")
     await pilot.press("escape", "ctrl+p")
-    for line in app.screen.query(Input):
-        line.cursor_blink = False
-    await pilot.pause(0.4)
     yield await _settled(pilot, "palette")
+    await pilot.press("escape")
+    async for name in _dialogs(pilot):
+        yield name
+
+
+async def _dialogs(pilot: Pilot[None]) -> AsyncIterator[str]:
+    """What lies over the screens; each is left by the key that changes nothing."""
+    await pilot.press("t")
+    yield await _settled(pilot, "themes")
+    await pilot.press("escape", "2", "ctrl+t")
+    yield await _settled(pilot, "token")
+    await pilot.press("escape", "3", "s")
+    yield await _settled(pilot, "stop")
+    await pilot.press("n", "S")
+    yield await _settled(pilot, "end")
+    await pilot.press("n", "slash", *"warn")
+    yield await _settled(pilot, "log-filter")
+    await pilot.press("escape")
+    pilot.app.screen.query_one("#main").focus()
+    await pilot.press("f", "left", "left", "left")
+    yield await _settled(pilot, "full")
+    await pilot.press("escape", "escape", "4")
+    for run, key, name in (
+        ("sft-smollm2-a", "m", "notes"), ("sft-smollm2-a", "x", "export"),
+        ("sft-smollm2-b", "r", "resume"),
+    ):  # fmt: skip
+        await _ask(pilot, run, key)
+        yield await _settled(pilot, name)
+        await pilot.press("escape")
+        await _settled(pilot, "runs")
+    await pilot.press("d", "y")  # the marked ones
+    await until(lambda: pilot.app.screen.query_one(DataTable).row_count == 3)
+    pilot.app.clear_notifications()
+    await _settled(pilot, "runs")
+    await _ask(pilot, "sft-llama-b", "X")
+    yield await _settled(pilot, "empty-trash")
+
+
+async def _ask(pilot: Pilot[None], run: str, key: str) -> None:
+    """Choose a run of the table and press a key that asks."""
+    table = pilot.app.screen.query_one(DataTable)
+    table.move_cursor(row=table.get_row_index(run))
+    await pilot.press(key)
+    await until(lambda: pilot.app.front is None)  # type: ignore[attr-defined]
 
 
 async def _settled(pilot: Pilot[None], name: str) -> str:
     """Wait until nothing changes any more."""
     before: list[str] = []
+    for line in pilot.app.screen.query(Input):
+        line.cursor_blink = False
     for _ in range(40):
         await pilot.pause(0.08)
+        visible_screen_stack.set(pilot.app._background_screens)
         now = [strip.text for strip in pilot.app.screen._compositor.render_strips()]
         if now == before:
             return name

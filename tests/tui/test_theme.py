@@ -36,3 +36,12 @@ def test_sixteen_colours_can_be_read() -> None:
         assert item.ansi
         assert len({item.primary, item.secondary, item.accent}) == 3  # the curves of one chart
     assert themes["ansi-light"].variables["block-cursor-background"] == "ansi_white"
+
+
+def test_without_colours_the_terminals_palette_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert theme.fitting("ansi-dark") == "ansi-dark"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert theme.fitting("ansi-dark") == "ftlab-dark"
+    assert theme.fitting("ansi-light") == "ftlab-light"
+    assert theme.fitting("clear-dark") == "clear-dark"

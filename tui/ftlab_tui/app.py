@@ -7,6 +7,7 @@ transformers are not imported here, nor by anything imported here.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.theme import ThemeProvider
+from textual.theme import Theme, ThemeProvider
 
 from ftlab_tui import copying, keys, theme
 from ftlab_tui.lab import Lab
@@ -46,6 +47,7 @@ class FtuiApp(App[None]):
         self.lab = lab or Lab()
         self.memory = Layout(self.lab.state, self.warn)
         self.attach, self.repeat = attach, repeat
+        self._given = ""  # the theme that was set by the app and not by the person
         self._modes.update(loaders())
         for item in theme.THEMES:
             self.register_theme(item)
@@ -58,8 +60,9 @@ class FtuiApp(App[None]):
         """Take up theme and keys, and show the first mode."""
         fallback = theme.ANSI if theme.few_colours() else theme.DEFAULT
         chosen = self.memory.get("theme", os.environ.get("TEXTUAL_THEME") or fallback)
-        self.theme = chosen if chosen in self.available_themes else fallback
-        self.theme_changed_signal.subscribe(self, lambda new: self.memory.set("theme", new.name))
+        self.theme = theme.fitting(chosen if chosen in self.available_themes else fallback)
+        self._given = self.theme
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
         keymap, wrong = keys.keymap(self.lab.state)
         self.set_keymap(keymap)
         if wrong:
@@ -70,6 +73,21 @@ class FtuiApp(App[None]):
             self.switch_mode("home")
             if self.repeat:
                 self.repeat_last()
+
+    def _theme_chosen(self, chosen: Theme) -> None:
+        """Remember it, unless it was not the person who chose, or nothing could be read with it."""
+        given, self._given = self._given, ""
+        fit = theme.fitting(chosen.name)
+        if fit != chosen.name:
+            self.warn(f"{chosen.name} has no colours of its own to show under NO_COLOR")
+            self.theme = self._given = fit
+        elif chosen.name != given:
+            self.memory.set("theme", chosen.name)
+
+    def on_ready(self) -> None:
+        """From the first paint on garbage is collected, but for what has come to stay."""
+        gc.freeze()
+        gc.enable()
 
     @property
     def front(self) -> ModeScreen | None:

@@ -10,17 +10,14 @@ ftui serve           the same app in a browser, on this machine only
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import shlex
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftlab.errors import ConfigError, EnvironmentUnfit, FtlabError
+from ftlab.errors import ConfigError, FtlabError
 
 COMMANDS = ("attach", "status", "serve", "r")
-HOST = "localhost"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
     if args.run is not None and args.command != "attach":
         raise ConfigError(f"unexpected {args.run!r}; see `ftui --help`")
     if args.command == "serve":
-        return serve(args)
+        from ftlab_tui.serving import serve
+
+        serve(args.port, ["--runs-dir", args.runs_dir] if args.runs_dir else [])
+        return 0
     from ftlab_tui.lab import Lab
 
     lab = Lab(Path(args.runs_dir)) if args.runs_dir else Lab()
@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(text(lab))
         return 0
+    # What is made on the way to the first paint lives on: looking for garbage in it costs a tenth.
+    gc.disable()
     from ftlab.run import Run
     from ftlab_tui.app import FtuiApp
 
@@ -70,22 +72,6 @@ def run(args: argparse.Namespace) -> int:
     app = FtuiApp(lab, attach=attach, repeat=args.command == "r")
     app.run()
     return app.return_code or 0
-
-
-def serve(args: argparse.Namespace) -> int:
-    """The app in a browser through textual-serve; localhost only, since it knows no login."""
-    if importlib.util.find_spec("textual_serve") is None:
-        raise EnvironmentUnfit(
-            "ftui serve needs the package textual-serve, which is not installed here: "
-            "`pip install textual-serve==1.1.3`. From afar use ssh: `ssh -t HOST ftui attach RUN`"
-        )
-    server = importlib.import_module("textual_serve.server").Server
-    options = ["--runs-dir", args.runs_dir] if args.runs_dir else []
-    command = shlex.join([sys.executable, "-c", "from ftlab_tui.cli import main; main()", *options])
-    print(f"http://{HOST}:{args.port} (from afar: ssh -L {args.port}:{HOST}:{args.port} THIS_HOST)",
-          file=sys.stderr)  # fmt: skip
-    server(command, host=HOST, port=args.port).serve()
-    return 0
 
 
 if __name__ == "__main__":

@@ -102,6 +102,17 @@ def few_colours() -> bool:
     )  # fmt: skip
 
 
+def fitting(name: str) -> str:
+    """The theme itself; under NO_COLOR one of our own for what takes the terminal's palette.
+
+    Textual turns every colour into a grey then, and one that only the terminal knows into black:
+    black on black.
+    """
+    if not os.environ.get("NO_COLOR") or "ansi" not in name:
+        return name
+    return "ftlab-light" if "light" in name else DEFAULT
+
+
 def tones(variables: Mapping[str, str]) -> dict[str, str]:
     """A theme's colours as Rich knows them: `ansi_bright_red` is `bright_red` there.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,3 +55,16 @@ async def test_without_runs(tmp_path: Path) -> None:
         assert ids(app) == ["quick", "new"]
         await pilot.press("y", "e", "f", "f")
         assert app.current_mode == "home"
+
+
+async def test_a_run_that_is_gone_meanwhile_is_told(make_run, make_app) -> None:  # type: ignore[no-untyped-def]
+    run = make_run("gone", 10)
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shutil.rmtree(run.path)
+        await pilot.press("end", "enter")
+        await pilot.pause()
+        assert app.current_mode == "home"
+        assert any("gone" in notice.message for notice in app._notifications)
+        assert "run:gone" not in ids(app)

@@ -20,6 +20,7 @@ from ftlab_tui.app import FtuiApp
 from ftlab_tui.monitor.logpane import LogPane
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.screen import MonitorScreen
+from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.widgets.confirm import Confirm
 
 until = functools.partial(waiting.until, seconds=15)
@@ -62,6 +63,37 @@ def test_everything_is_on_the_screen(make_run, make_app, size) -> None:  # type:
         assert screen.query_one(LogPane).lines[-1] == "WARNING: slow"
 
     drive(make_app(make_run("r", live=True), now=START + 100), journey, size)
+
+
+def test_a_long_run_is_drawn_before_it_is_read(make_run, make_app, make_event, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    run = make_run("r", 60, total=30_000)
+    make_run.append(run, *(make_event(step) for step in range(61, 20_001)))
+    slices: list[LiveRun] = []
+
+    def poll(live: LiveRun, budget: float) -> bool:
+        """No slice is read until the test has looked."""
+        slices.append(live)
+        return True
+
+    async def journey(pilot: Any) -> None:
+        screen = monitor(pilot)
+        await until(lambda: len(slices) > 3)
+        assert screen.live is slices[0]
+        assert len(screen.live.train) == 0
+        assert "step 20,000/30,000" in words(pilot, "#head")
+        assert "reading 0%" in words(pilot, "#head")
+        main = screen.query_one("#main", Chart)
+        assert [curve.name for curve in main.curves] == ["train", "smooth"]
+        assert len(main.curves[0].points(1, 20_000, 100)) == 100
+        monkeypatch.undo()
+        await until(lambda: screen.outline is None)
+        await pilot.pause()
+        assert "reading" not in words(pilot, "#head")
+        assert [curve.name for curve in main.curves] == ["train", "smooth", "eval"]
+        assert len(screen.live.train) == 20_000
+
+    monkeypatch.setattr(LiveRun, "poll", poll)
+    drive(make_app(run), journey, (160, 48))
 
 
 def test_preference_runs_have_their_own_charts(make_run, make_app) -> None:  # type: ignore[no-untyped-def]

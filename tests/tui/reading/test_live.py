@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ftlab.run import Run
-from ftlab_tui.reading.live import LiveRun
+from ftlab_tui.reading.live import LONG, LiveRun
 
 START = 1_700_000_000.0
 
@@ -125,6 +126,27 @@ status = open("/proc/self/status").read()
 peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
 print(time.process_time() - began, peak, len(live.train), slowest)
 """
+
+
+def test_a_long_history_is_told_in_outline_first(make_run, make_event) -> None:  # type: ignore[no-untyped-def]
+    run = make_run("r", 60, total=30_000, live=True)
+    make_run.append(run, *(make_event(step) for step in range(61, 20_001)))
+    assert run.events_path.stat().st_size > LONG
+    live = LiveRun(run)
+    live.look()
+    known = live.outline()
+    assert known is not None
+    assert known.loaded == 0
+    assert (known.state, known.step, known.total_steps) == ("running", 20_000, 30_000)
+    assert known.left(START + 20_000) == pytest.approx(10_000)
+    assert known.train.steps[0] == 1
+    assert 1000 < len(known.train) < 5000
+    assert max(b - a for a, b in itertools.pairwise(known.train.steps)) < 100
+    assert known.elapsed(START) == 0  # stretches do not tell when it paused
+    read(live)
+    assert known.loaded == 1
+    assert known.train.last("loss") == live.train.last("loss")
+    assert LiveRun(make_run("short", 10)).outline() is None
 
 
 @pytest.mark.quiet

@@ -148,6 +148,7 @@ class HomeScreen(ModeScreen):
     @on(OptionList.OptionSelected)
     def act(self, event: OptionList.OptionSelected) -> None:
         """Enter or a click."""
+        from ftlab.errors import FtlabError
         from ftlab.run import Run
 
         chosen = str(event.option.id)
@@ -159,7 +160,13 @@ class HomeScreen(ModeScreen):
         elif chosen == "again":
             self.ftui.repeat_last()
         else:
-            self.ftui.open_run(Run.find(chosen.removeprefix("run:"), self.lab.runs_dir))
+            try:
+                run = Run.find(chosen.removeprefix("run:"), self.lab.runs_dir)
+            except FtlabError as error:  # it was deleted since it was listed
+                self.notify(str(error), severity="warning", markup=False)
+                self.refresh_list("")
+                return
+            self.ftui.open_run(run)
 
 
 def _action(name: str, about: str) -> Text:

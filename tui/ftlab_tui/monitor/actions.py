@@ -158,8 +158,8 @@ class MonitorActions(ModeScreen):
         self.query_one("#charts").styles.height = f"{share}fr"
         self.query_one("#below").styles.height = f"{10 - share}fr"
         width = max(3, min(11, self.layout_memory.get("monitor.width", WIDTH)))
-        self.query_one("#main").styles.width = f"{width}fr"
-        self.query_one("#side").styles.width = f"{12 - width}fr"
+        # The large one takes what is left: shown alone, a width of its own would be too much.
+        self.query_one("#side").styles.width = f"{100 * (12 - width) / 12:.2f}%"
 
     def action_prompt(self) -> None:
         """The next prompt."""

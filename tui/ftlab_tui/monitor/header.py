@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.style import StyleType
 from rich.text import Text
@@ -16,7 +17,9 @@ from ftlab.progress import duration
 from ftlab.run import LIVE
 from ftlab_tui.monitor.axis import label, number
 from ftlab_tui.reading.live import LiveRun
-from ftlab_tui.reading.speed import Speed
+
+if TYPE_CHECKING:
+    from ftlab_tui.reading.speed import Speed
 
 SIGNS = {  # state -> (sign, style)
     "running": ("●", "success"),
@@ -61,6 +64,8 @@ def figures(live: LiveRun, speed: Speed | None, width: int, styles: Styles) -> T
     """Second line: loss and its change, evaluation, speed, MFU with its peak, trained tokens."""
     step, muted = live.last_step, styles.get("muted", "")
     parts: list[Text] = []
+    if live.loaded < 1 and live.train.columns:
+        parts.append(Text(f"reading {live.loaded:.0%}", styles.get("accent", "")))
     loss = live.train.last("loss")
     if live.train.columns.get("loss"):
         parts.append(_named("loss", f"{number(loss)}{_trend(live)}", muted))

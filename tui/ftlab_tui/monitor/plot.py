@@ -18,22 +18,20 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ftlab_tui.colours import styles
 from ftlab_tui.monitor.axis import Axis, label, number
 from ftlab_tui.monitor.canvas import NO_COLOUR, Canvas
 from ftlab_tui.monitor.view import Curve, Points, View
 
-COLOURS = ("a", "b", "c", "d", "e", "f")  # component classes chart--a, ...
-_NAMES = ("$primary", "$accent", "$secondary", "$error", "$warning", "$success")  # of the same
+COLOURS = ("primary", "accent", "secondary", "error", "warning", "success")  # the theme's
 
 
 class Chart(Widget, can_focus=True):
     """Curves over steps. The border carries the title, the legend, and values at the crosshair."""
 
     ALLOW_MAXIMIZE = True
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{name}" for name in COLOURS} | {
-        "chart--axis",
-        "chart--cursor",
-    }
+    # One only: Textual works out the style of each anew whenever a class of the screen changes.
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--axis"}
     DEFAULT_CSS = """
     Chart {
         border: round $panel-lighten-2;
@@ -43,14 +41,7 @@ class Chart(Widget, can_focus=True):
         height: 1fr;
         width: 1fr;
         &:focus { border: round $accent; }
-        & > .chart--a { color: $primary; }
-        & > .chart--b { color: $accent; }
-        & > .chart--c { color: $secondary; }
-        & > .chart--d { color: $error; }
-        & > .chart--e { color: $warning; }
-        & > .chart--f { color: $success; }
         & > .chart--axis { color: $text-muted; }
-        & > .chart--cursor { color: $text-muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -119,8 +110,8 @@ class Chart(Widget, can_focus=True):
         key = self.app.theme, self.app.ansi_color, self.rich_style
         if key != self._styled:
             self._styled, base = key, self.rich_style
-            named = [self.get_component_rich_style(f"chart--{name}") for name in COLOURS]
-            self._styles = [*(base + style for style in named), base]
+            look = styles(self.app)
+            self._styles = [*(base + look[name] for name in COLOURS), base]
             self._quiet = base + self.get_component_rich_style("chart--axis")
 
     def _draw(self, width: int, height: int) -> list[Strip]:
@@ -150,14 +141,14 @@ class Chart(Widget, can_focus=True):
         return strips
 
     def _rows(self, canvas: Canvas, axis: Axis, ticks: Sequence[float], gutter: int) -> list[Strip]:
-        styles, quiet = self._styles, self._quiet
+        quiet = self._quiet
         labels = {_row_of(axis.share(tick), canvas.rows): label(tick) for tick in ticks}
         strips = []
         for row in range(canvas.rows):
             segments = []
             if gutter:
                 segments.append(Segment(f"{labels.get(row, ''):>{gutter - 1}} ", quiet))
-            segments.extend(_runs(canvas.row(row), styles))
+            segments.extend(_runs(canvas.row(row), self._styles))
             strips.append(Strip(segments, gutter + canvas.columns))
         return strips
 
@@ -167,8 +158,7 @@ class Chart(Widget, can_focus=True):
         column = self._cursor_column(canvas.columns) if canvas is not None else None
         if canvas is None or column is None:
             return strips
-        style = self._styles[-1] + self.get_component_rich_style("chart--cursor")
-        line = Strip([Segment("|" if self.marker == "ascii" else "│", style)], 1)
+        line = Strip([Segment("|" if self.marker == "ascii" else "│", self._quiet)], 1)
         place = self._plot[0] + column
         made = list(strips)
         for row in range(min(canvas.rows, len(made))):
@@ -206,9 +196,7 @@ class Chart(Widget, can_focus=True):
             found = curve.at(self.view.last if step is None else step)
             if found is not None:
                 parts.append((curve, number(found[1])))
-        shown = [
-            f"[{_NAMES[c.colour % len(_NAMES)]}]{escape(c.name)} {value}[/]" for c, value in parts
-        ]
+        shown = [f"[{_css(c)}]{escape(c.name)} {value}[/]" for c, value in parts]
         length = len(title) + sum(len(c.name) + len(v) + 3 for c, v in parts)
         if length > room:
             shown = [f"[{_css(c)}]{value}[/]" for c, value in parts]
@@ -326,7 +314,7 @@ def _runs(cells: Sequence[tuple[str, int]], styles: Sequence[Style]) -> list[Seg
 
 
 def _css(curve: Curve) -> str:
-    return _NAMES[curve.colour % len(_NAMES)]
+    return f"${COLOURS[curve.colour % len(COLOURS)]}"
 
 
 def _row_of(share: float | None, rows: int) -> int:

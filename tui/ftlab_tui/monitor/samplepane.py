@@ -88,6 +88,8 @@ def _answer(event: Event) -> str:
 
 def _none(live: LiveRun) -> str:
     """Why there is nothing to see."""
+    if live.loaded < 1:
+        return "reading ..."
     if live.state not in (*LIVE, "planned"):
         return "no samples were made: `train.samples` makes some at every evaluation"
     return f"no samples yet: `g` asks for one{'' if live.last_step else ' once steps are made'}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.containers import Horizontal, Vertical
@@ -22,13 +24,16 @@ from ftlab_tui.monitor.logpane import LogPane
 from ftlab_tui.monitor.pacing import Pacing
 from ftlab_tui.monitor.plot import Chart
 from ftlab_tui.monitor.samplepane import SamplePane
-from ftlab_tui.reading import speed
 from ftlab_tui.reading.gpus import GpuNow, GpuThread, of_run
 from ftlab_tui.reading.live import LiveRun
 from ftlab_tui.widgets.line import Line
 
+if TYPE_CHECKING:
+    from ftlab_tui.reading.speed import Speed
+
 INTERVAL = 0.5  # seconds between two looks at the run
 SLICE = 0.012  # seconds of reading between two chances to paint
+TOLD = 0.25  # seconds between two words on how far the reading has come
 MOST_CHARTS = 6
 
 
@@ -51,7 +56,7 @@ one less or more of the width.
         #alarms.-some { display: block; }
         #charts { height: 2fr; }
         #side { width: 1fr; display: none; }
-        #main { width: 2fr; }
+        #main { width: 1fr; }
         #below { height: 1fr; min-height: 5; }
         #samples { width: 1fr; display: none; }
         #log { width: 1fr; }
@@ -65,13 +70,15 @@ one less or more of the width.
 
     def __init__(self) -> None:
         super().__init__()
-        self.speed: speed.Speed | None = None
+        self.speed: Speed | None = None
         self.uuids: list[str] = []
         self.gpus = GpuThread()
         self.alarms: list[Alarm] = []
         self._drawn: tuple[object, ...] = ()
         self._pacing = Pacing()
         self._reading = False
+        self._told = 0.0
+        self.outline: LiveRun | None = None  # shown while a long history is being read
 
     # -- the screen ---------------------------------------------------------------------------
 
@@ -134,18 +141,35 @@ one less or more of the width.
         live = self.live
         if live is None:
             return
-        plan = speed.read_plan(live.run)
-        self.speed = speed.of(plan)
-        cards = speed.cards_of(plan) if plan is not None else []
-        self.uuids = [card.uuid for card in cards]
+        self.speed, self.uuids = None, []
+        self.set_timer(0.1, partial(self._take_plan, live))
         self.query_one(LogPane).open(live.run.log_path)
         self.refresh_about()
         self._drawn = ()
         self._pacing.reset()
         live.look()
+        self.outline = live.outline()
+        if self.outline is not None:
+            self.redraw(force=True)
         self._read()
 
+    def _take_plan(self, live: LiveRun) -> None:
+        """What the plan tells, after the first paint: its types are many, and so are its lines."""
+        if live is not self.live:
+            return
+        from ftlab_tui.reading import speed
+
+        plan = speed.read_plan(live.run)
+        self.speed = speed.of(plan)
+        self.uuids = [card.uuid for card in speed.cards_of(plan)] if plan is not None else []
+        self.redraw()
+
     # -- looking ------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> LiveRun | None:
+        """The run as far as it is known: its outline until all of it is read."""
+        return self.outline or self.live
 
     def _tick(self) -> None:
         """Every half second while this screen is in front."""
@@ -165,14 +189,17 @@ one less or more of the width.
             return
         self._reading = live.poll(SLICE)
         if self._reading:
-            self.draw_head()
+            if time.monotonic() - self._told > TOLD:
+                self._told = time.monotonic()
+                self.draw_head()
             self.set_timer(0.001, self._read)
         else:
-            self.redraw()
+            known, self.outline = self.outline, None
+            self.redraw(force=known is not None)
 
     def redraw(self, *, force: bool = False) -> None:
         """Draw what changed; the charts too where they must be drawn anew."""
-        live = self.live
+        live = self.seen
         try:
             self.draw_head()
             if live is None:
@@ -190,7 +217,7 @@ one less or more of the width.
         if force or (drawn != self._drawn and self._pacing.due()):
             first, self._drawn = not self._drawn, drawn
             if first or force:
-                self._charts(plans)
+                self._charts(plans, at_once=live is self.outline)
             else:  # after head and log are painted, so that a key never waits for all of it
                 self.set_timer(0.03, partial(self._charts, plans))
 
@@ -198,19 +225,20 @@ one less or more of the width.
         """State, figures, alarms."""
         look, width = styles(self.app), max(10, self.size.width - 2)
         head = self.query_one("#head", Line)
-        if self.live is None:
+        live = self.seen
+        if live is None:
             head.show(Text("no runs yet: 2 sets one up", look["muted"]))
             return
         now = self.lab.now()
         lines = [
-            header.progress(self.live, width, look, now),
-            header.figures(self.live, self.speed, width, look),
+            header.progress(live, width, look, now),
+            header.figures(live, self.speed, width, look),
         ]
         head.show(Text("\n").join(lines))
         self._alarm_line(width)
 
     def _alarm_line(self, width: int) -> None:
-        live, look = self.live, styles(self.app)
+        live, look = self.seen, styles(self.app)
         if live is None:
             return
         self.alarms = judge(live, self._gpus(), self._disk_free())
@@ -234,7 +262,7 @@ one less or more of the width.
         return of_run(self.gpus.latest, self.uuids)
 
     def _gpu_strip(self) -> None:
-        live, width = self.live, max(10, self.size.width - 2)
+        live, width = self.seen, max(10, self.size.width - 2)
         if live is None:
             return
         gpus = of_run(self.gpus.latest, self.uuids) if self._is_here(live) else ()
@@ -253,8 +281,8 @@ one less or more of the width.
         except OSError:
             return None
 
-    def _charts(self, plans: Iterable[ChartPlan]) -> None:
-        live, made = self.live, list(plans)
+    def _charts(self, plans: Iterable[ChartPlan], *, at_once: bool = False) -> None:
+        live, made = self.seen, list(plans)
         if live is None:
             return
         if len(live.train):
@@ -272,13 +300,15 @@ one less or more of the width.
             chart.display = number + 1 < len(made)
             # A preference run has five side charts: on a low screen the last ones go.
             chart.set_class(number >= 2, "-minor")
-            if chart.display:
+            plan = made[order[number + 1]] if chart.display else None
+            if plan is not None and at_once:
+                self._chart(chart, plan, live)
+            elif plan is not None:
                 # One chart at a time, so that a key never waits for all of them.
-                plan = made[order[number + 1]]
                 self.set_timer(0.06 * (number + 1), partial(self._chart, chart, plan, live))
 
     def _chart(self, chart: Chart, plan: ChartPlan, live: LiveRun) -> None:
-        if live is not self.live:  # another run was chosen meanwhile
+        if live is not self.seen:  # another run was chosen meanwhile
             return
         chart.title = plan.title
         chart.log_axis = self.layout_memory.get(f"monitor.log.{plan.key}", plan.log)

@@ -1,8 +1,9 @@
 """One run as a viewer sees it: events by byte offset, figures as a table, state, time that is left.
 
 `LiveRun.poll` takes what is new for a few milliseconds and says whether more waits, so that a long
-history is read between two paints. Whatever is odd in the directory (lines that are no events,
-unknown kinds, a clock that was set, a run that was deleted) is counted and told, never raised.
+history is read between two paints; `outline` tells meanwhile how it went. Whatever is odd in the
+directory (lines that are no events, unknown kinds, a clock that was set, a run that was deleted) is
+counted and told, never raised.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 
 from ftlab import atomic
 from ftlab.errors import FtlabError
-from ftlab.events import EventReader
+from ftlab.events import EventReader, stretches
 from ftlab.progress import Pace
 from ftlab.run import LIVE, Run, Status
 from ftlab_tui.reading.series import NAN, Table
 
 BLOCK = 1 << 16  # bytes decoded between two looks at the clock: about 1 ms
+LONG = 4 << 20  # bytes of events that take too long to be read before something is shown
 KEPT = 400  # events other than steps that are remembered
 Event = Mapping[str, Any]
 
@@ -77,6 +79,7 @@ class LiveRun:
         self._reader = EventReader(run.events_path)
         self.state = "planned"
         self.status = Status()
+        self.whole: LiveRun | None = None  # of an outline: the run that is being read
         self.forget()
 
     def forget(self) -> None:
@@ -101,7 +104,9 @@ class LiveRun:
 
     @property
     def loaded(self) -> float:
-        """Share of events.jsonl that has been read, 0 to 1."""
+        """Share of events.jsonl that has been read, 0 to 1; of an outline, that of the whole."""
+        if self.whole is not None:
+            return self.whole.loaded
         return min(1.0, self._reader.offset / self._reader.size) if self._reader.size else 1.0
 
     def poll(self, budget: float = 0.02) -> bool:
@@ -121,6 +126,27 @@ class LiveRun:
         self.oddities.skipped = self._reader.skipped
         self.oddities.restarts = self._reader.restarts
         return False
+
+    def outline(self) -> LiveRun | None:
+        """The run as evenly spread stretches of its steps tell it; None for a short history.
+
+        Figures that are sums or the best of many (time taken, evaluations, samples) are not in it.
+        """
+        path = self.run.events_path
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None
+        if size < LONG:
+            return None
+        self._reader.size = size
+        made = LiveRun(self.run)
+        made.whole, made.state, made.status = self, self.state, self.status
+        known = (event for stretch in stretches(path) for event in stretch)
+        made._take([event for event in known if event["kind"] in ("started", "step")])
+        made.sessions.clear()
+        made.oddities = Oddities()
+        return made
 
     def look(self) -> str:
         """Take state and status anew: a few small files. Returns the state; "deleted" when gone."""

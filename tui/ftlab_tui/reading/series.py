@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 FAN = 8  # rows summed up by one bucket of the next scale
 NAN = math.nan
@@ -64,9 +64,9 @@ class Column:
             if level == len(self.scales):
                 self.scales.append((array("f"), array("f")))
             low, high = self.scales[level]
-            for start in range(len(low) * FAN, count * FAN, FAN):
-                low.append(_least(minima[start : start + FAN]))
-                high.append(_most(maxima[start : start + FAN]))
+            first, last = len(low) * FAN, count * FAN
+            low.extend(_by_eight(minima[first:last], min, _least))
+            high.extend(_by_eight(maxima[first:last], max, _most))
             minima, maxima, level = low, high, level + 1
 
     def _pieces(
@@ -160,6 +160,16 @@ class Table:
             high = first + (last - first) * (k + 1) // count
             made.append((self.steps[(low + high - 1) // 2], *column.extremes(low, high)))
         return made
+
+
+def _by_eight(
+    values: array[float], pick: Callable[..., float], careful: Callable[[array[float]], float]
+) -> Iterable[float]:
+    """One value of each FAN in a row: `pick` of them, or `careful` where any is not finite."""
+    total = sum(values)
+    if total - total == 0:
+        return map(pick, *(values[k::FAN] for k in range(FAN)))
+    return [careful(values[start : start + FAN]) for start in range(0, len(values), FAN)]
 
 
 def _least(values: array[float]) -> float:

@@ -15,7 +15,7 @@ class FilterBar(Horizontal):
     """Hidden until `open`; posts `Changed` at every keystroke."""
 
     DEFAULT_CSS = """
-    FilterBar { dock: bottom; height: 1; display: none; background: $panel; }
+    FilterBar { height: 1; display: none; background: $panel; }
     FilterBar.-open { display: block; }
     FilterBar Label { width: auto; padding: 0 1; color: $accent; }
     FilterBar Input { width: 1fr; border: none; height: 1; padding: 0; background: $panel; }
