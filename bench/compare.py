@@ -177,8 +177,8 @@ def measure(job: dict[str, Any]) -> None:
         make_deterministic(torch.get_num_threads())
     task = Task(
         job["shape"], job["rows"], job["length"], job["rank"], job["dropout"], job["precision"],
-        job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]), job.get("host"),
-        _bytes(job["cap"]) if job.get("cap") else None,
+        job["mode"], job["device"], job["tokenizer"] and Path(job["tokenizer"]),
+        job.get("host") or spare(), _bytes(job["cap"]) if job.get("cap") else None,
     )  # fmt: skip
     side = SIDES[job["side"]](task)
     first = job["budgets"][0]
@@ -234,6 +234,13 @@ def _timed(step: Callable[[], None], job: dict[str, Any]) -> dict[str, float]:
         "peak_gib": round(peak / 2**30, 3), "device_gib": round(used / 2**30, 3),
         "pinned_gib": round(pinned / 2**30, 3), "host_gib": round(_resident() / 2**30, 3),
     }  # fmt: skip
+
+
+def spare() -> int:
+    """Bytes of host memory that may be pinned: most of what is free."""
+    from ftlab.probing.machine import memory
+
+    return int(0.85 * memory()[1])
 
 
 def limit(count: int) -> None:

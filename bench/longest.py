@@ -185,11 +185,7 @@ def fits(args: argparse.Namespace, length: int) -> bool:
 
 def host(asked: str | None) -> int:
     """Bytes of host memory that may be pinned: as asked, or most of what is free."""
-    if asked:
-        return compare._bytes(asked)
-    from ftlab.probing.machine import memory
-
-    return int(0.85 * memory()[1])
+    return compare._bytes(asked) if asked else compare.spare()
 
 
 def verdict(found: dict[str, Any], short: bool) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ftlab.models.spec import DecoderSpec
+from ftlab.planning import exchange
 from ftlab.schema import AdapterSection
 from ftlab_kernels.head_chunk import REFERENCE_TOKENS, buffer_shape
 
@@ -40,6 +41,7 @@ class Work:
     longest: int  # tokens of the longest sequence
     checkpointing: bool
     cuda: bool
+    ranks: int = 1  # processes that share each step
     host: int | None = None  # bytes of host memory that may be pinned; None: any number
     tiles: bool = True  # whether a long micro-batch's rows may be taken some at a time
     room: int | None = None  # bytes by which tiles are chosen; None: the budget
@@ -227,8 +229,18 @@ def _context(work: Work, own: dict[str, int]) -> int:
         expanded = largest * (DTYPE_BYTES[work.compute_dtype] + 4)
     moving = own["activations"] + own["logits"] + own["gradients"]
     if work.cuda:
-        return CUDA_CONTEXT + expanded + int(CUDA_FRAGMENTATION * moving)
-    return CPU_CONTEXT + expanded + int(CPU_FRAGMENTATION * moving)
+        return cuda_context(work) + expanded + int(CUDA_FRAGMENTATION * moving)
+    return CPU_CONTEXT + _exchange(work) + expanded + int(CPU_FRAGMENTATION * moving)
+
+
+def cuda_context(work: Work) -> int:
+    """What libraries take on a GPU, with the exchange of gradients between processes."""
+    return CUDA_CONTEXT + _exchange(work)
+
+
+def _exchange(work: Work) -> int:
+    trained = trained_parameters(work.spec, work.adapter)
+    return exchange.workspace_bytes(trained, work.ranks, cuda=work.cuda)
 
 
 def _sizes(spec: DecoderSpec) -> tuple[int, int, int, int]:

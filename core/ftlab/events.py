@@ -211,14 +211,22 @@ class Heartbeat:
     A fault of the disk does not stop training: the beat is tried again, `error` holds the last.
     """
 
-    def __init__(self, run: Run, *, steps: int | None = None, interval: float = 2.0) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        steps: int | None = None,
+        interval: float = 2.0,
+        process: Identity | None = None,
+    ) -> None:
+        """`process` is the one that answers for the run; by default the calling one."""
         self.run = run
         self.interval = interval
         self.error: FtlabError | None = None
         before = run.status()
         self._status = dataclasses.replace(
             before,
-            **Identity.mine().to_dict(),
+            **(process or Identity.mine()).to_dict(),
             state="running",
             steps=before.steps if steps is None else steps,
             message="",

@@ -44,7 +44,7 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|AUTH", re.IGNORECA
 # Settings and choices that change rounding at most; every other one may change the result.
 _BITS_ONLY = frozenset({
     "train.micro_batch_size", "memory.checkpointing", "data.packing", "device", "attention",
-    "engine", "token_budget",
+    "engine", "token_budget", "world_size",
 })  # fmt: skip
 # Dropout is drawn for each micro-batch: with it, what decides their layout decides the masks.
 _LAYOUT = frozenset({"train.micro_batch_size", "data.packing", "token_budget"})

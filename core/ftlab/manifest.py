@@ -132,6 +132,7 @@ def _identified(run: Run, plan: Plan, measured: Mapping[str, Any]) -> dict[str, 
     return {
         "version": MANIFEST_VERSION,
         "run": run.id,
+        "world_size": plan.world_size,
         "created": run.status().created,
         "identity": now,
         "changes": history,

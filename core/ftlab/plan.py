@@ -8,7 +8,7 @@ from __future__ import annotations
 from ftlab import estimate
 from ftlab.facts import Facts, Gpu
 from ftlab.models.spec import DecoderSpec
-from ftlab.planning import checks, fit, hardware, length, place, steps, timing
+from ftlab.planning import checks, fit, hardware, length, place, ranks, steps, timing
 from ftlab.planning.draft import Draft
 from ftlab.planning.fit import Fit
 from ftlab.planning.identity import plan_hash
@@ -51,6 +51,7 @@ def resolve(config: RunConfig, facts: Facts) -> Plan:
     checks.decide_data(draft)
     steps.decide_learning(draft)
     length.decide_packing(draft, tokens)
+    ranks.check_shares(draft)
     chosen = fit.decide_fit(draft, gpu, tokens, hardware.memory_budget(draft, gpu))
     hardware.check_packages(draft)
     course = steps.course(draft, tokens)
@@ -93,6 +94,8 @@ def _finish(draft: Draft, gpu: Gpu | None, chosen: Fit, course: Course, disk: in
         generated_tokens=SAMPLE_TOKENS
         * config.train.samples
         * steps.evaluations(draft, course.steps),
+        ranks=draft.world_size,
+        steps=course.steps,
     )
     return Plan(
         config=config,

@@ -8,6 +8,7 @@ systems know less and are believed less.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,12 @@ class Identity:
             if pinned is not None:
                 os.close(pinned)
         return True
+
+
+def die_with_parent() -> None:
+    """From now on this process is killed when its parent dies, however that happens. Linux only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start_time(pid: int) -> int | None:

@@ -113,13 +113,29 @@ def _size(text: str | None) -> str | None:
 
 def _devices(c: RunConfig) -> str | None:
     devices = c.launch.devices
-    if devices == "auto":
+    if devices == "auto" or isinstance(devices, int):
         return None
     if any(index < 0 for index in devices):
         return f"GPU indices start at 0, got {devices}"
-    if len(devices) > 1:
-        return f"one GPU per run in this version, got {devices}"
+    if len(set(devices)) < len(devices):
+        return f"each GPU trains once, got {devices}"
     return None
+
+
+def _processes(c: RunConfig) -> str | None:
+    if c.launch.processes == 1 or c.launch.devices == []:
+        return None
+    return f"{c.launch.processes} processes share the CPU, and launch.devices is not []"
+
+
+def _shares(c: RunConfig) -> str | None:
+    """Every process needs a row of each step."""
+    devices = c.launch.devices
+    count = len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices
+    count = max(count, c.launch.processes)
+    if c.train.batch_size >= count:
+        return None
+    return f"{c.train.batch_size} rows of a step cannot be shared by {count} processes"
 
 
 def _eval_twice(c: RunConfig) -> str | None:
@@ -270,6 +286,20 @@ def _rope(c: RunConfig) -> str | None:
 RULES: tuple[Rule, ...] = (
     Rule("where-available", "launch.where", (), _where),
     Rule("devices", "launch.devices", (), _devices),
+    Rule(
+        "processes",
+        "launch.processes",
+        ("launch.devices",),
+        _processes,
+        "set launch.devices: [], or give the GPUs by launch.devices alone",
+    ),
+    Rule(
+        "shares",
+        "train.batch_size",
+        ("launch.devices", "launch.processes"),
+        _shares,
+        "raise train.batch_size, or train on fewer devices",
+    ),
     Rule("shm-size", "launch.shm_size", (), lambda c: _size(c.launch.shm_size), "such as 1GiB"),
     Rule("memory-limit", "launch.memory", (), lambda c: _size(c.launch.memory), "such as 32GiB"),
     Rule("eval-once", "data.eval_fraction", ("data.eval_source",), _eval_twice, "delete one"),

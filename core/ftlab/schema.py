@@ -323,20 +323,23 @@ class LaunchSection:
     """Where it runs."""
 
     where: Literal["local", "docker", "slurm"] = setting("local", "Where the trainer is started.")
-    devices: Auto | list[int] = setting(
+    devices: Auto | int | list[int] = setting(
         "auto",
-        "GPU indices to use; auto is the first visible GPU, or the CPU without one; [] is the CPU.",
-        examples=([0], []),
+        "GPUs to train on: how many, or a list of their indices; each gets a process of its own. "
+        "auto is the first visible GPU, or the CPU without one; [] is the CPU.",
+        examples=([0], [0, 1], 2, []),
+        minimum=1,
+    )
+    processes: int = setting(
+        1, "Processes sharing every step on the CPU; each GPU has its own.", minimum=1, maximum=64
     )
     image: str | None = setting(
         None,
-        "Container image for where: docker; null is $FTLAB_IMAGE, else ftlab, which `make image` "
-        "builds.",
+        "Container image for where: docker; null is $FTLAB_IMAGE, else what `make image` builds.",
         examples=("ftlab:cu128",),
     )
     network: Literal["auto", "none", "bridge", "host"] = setting(
-        "auto",
-        "Network of the container; auto is none where model and data lie on this machine.",
+        "auto", "Network of the container; auto is none where model and data lie on this machine."
     )
     shm_size: str = setting(
         "1GiB",
@@ -384,11 +387,8 @@ def _settings() -> Iterator[Setting]:
     for section, cls in sections().items():
         hints = typing.get_type_hints(cls)
         for item in dataclasses.fields(cls):
-            default = (
-                item.default_factory()
-                if item.default_factory is not dataclasses.MISSING
-                else item.default
-            )
+            make = item.default_factory
+            default = item.default if make is dataclasses.MISSING else make()
             yield Setting(
                 path=f"{section}.{item.name}",
                 section=section,

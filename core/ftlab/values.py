@@ -198,7 +198,9 @@ def _in_range(number: int | float, value: Any, setting: Setting) -> int | float:
     low, high = setting.minimum, setting.maximum
     below = low is not None and (number < low or (setting.exclusive_minimum and number == low))
     if below or (high is not None and number > high):
-        raise WrongValueError(f"expected {allowed(setting)}, got {shown(value)}")
+        listed = any(typing.get_origin(member) is list for member in setting.members)
+        hint = f"write [{number}]" if listed else ""
+        raise WrongValueError(f"expected {allowed(setting)}, got {shown(value)}", hint)
     return number
 
 

@@ -20,7 +20,7 @@ from ftlab_kernels.attention_tile import LOG2E, load_rows, product, rows_of, sco
 def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_query, o_key,
               o_key_row, i_key_end, s_qt, s_qh, s_dot, s_doh, T, scale, softcap, o_m, o_d,
               D: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, MASK: tl.constexpr,
-              TMA: tl.constexpr, PRECISION: tl.constexpr):
+              TMA: tl.constexpr, EARLY: tl.constexpr, PRECISION: tl.constexpr):
     """Add the queries of one block of one head to dk / scale and dv. Tiles are [keys, queries]."""
     p_row = i_head.to(tl.int64) * T + i_row + o_m
     m_m = i_row + o_m < i_end
@@ -30,8 +30,8 @@ def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_q
     lse = tl.load(p_lse + p_row, mask=m_m, other=float("inf")) * LOG2E
     delta = tl.load(p_delta + p_row, mask=m_m, other=0.0)
     s = scores(k, q, PRECISION)
-    # Before the softmax: then the product for dv is under way while dS is made.
-    dp = scores(v, d_out, PRECISION)
+    if EARLY:  # then the product for dv is under way while dS is made; takes more registers
+        dp = scores(v, d_out, PRECISION)
     if SOFTCAP:
         t = tanh(s * (scale / softcap))
         p = tl.exp2(t * (softcap * LOG2E) - lse[None, :])
@@ -41,6 +41,8 @@ def _key_step(dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head, o_q
         seen = visible(o_query[None, :], o_key[:, None], o_key_row[:, None], i_key_end, WINDOW)
         p = tl.where(seen, p, 0.0)
     dv = product(p.to(d_out.dtype), d_out, dv, PRECISION)
+    if not EARLY:
+        dp = scores(v, d_out, PRECISION)
     ds = p * (dp - delta[None, :])
     if SOFTCAP:
         ds = ds * (1.0 - t * t)
@@ -54,8 +56,8 @@ def key_kernel(
     s_qt, s_qh, s_kt, s_kh, s_vt, s_vh, s_dot, s_doh, s_dkt, s_dkh, s_dvt, s_dvh,
     T, scale, softcap, H: tl.constexpr,
     GROUP: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, PREFIX: tl.constexpr,
-    TMA: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
+    PREFIX: tl.constexpr, TMA: tl.constexpr, EARLY: tl.constexpr, PRECISION: tl.constexpr,
 ):
     """dk and dv of one tile of keys and one key head, or the part that HEADS query heads make."""
     PARTS: tl.constexpr = H // HEADS
@@ -94,7 +96,7 @@ def key_kernel(
             dk, dv = _key_step(
                 dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_to, i_head, o_query, o_key,
                 o_row, i_shared, s_qt, s_qh, s_dot, s_doh, T, scale, softcap, o_m, o_d, D, WINDOW,
-                SOFTCAP, True, TMA, PRECISION)
+                SOFTCAP, True, TMA, EARLY, PRECISION)
     i_low = i_start + (i_first - i_start) // BLOCK_M * BLOCK_M
     i_high = i_end
     if WINDOW > 0:
@@ -107,14 +109,14 @@ def key_kernel(
         dk, dv = _key_step(
             dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head,
             i_before + (i_row - i_start) + o_m, o_key, o_row, i_end, s_qt, s_qh, s_dot, s_doh, T,
-            scale, softcap, o_m, o_d, D, WINDOW, SOFTCAP, False, TMA, PRECISION)
+            scale, softcap, o_m, o_d, D, WINDOW, SOFTCAP, False, TMA, EARLY, PRECISION)
     n_diagonal = tl.cdiv(i_behind - i_low, BLOCK_M)
     for i in range(0, n_diagonal * HEADS):
         i_head, i_row = i_query + i % HEADS, i_low + (n_diagonal - 1 - i // HEADS) * BLOCK_M
         dk, dv = _key_step(
             dk, dv, k, v, x_q, x_do, p_lse, p_delta, i_row, i_end, i_head,
             i_before + (i_row - i_start) + o_m, o_key, o_row, i_end, s_qt, s_qh, s_dot, s_doh, T,
-            scale, softcap, o_m, o_d, D, WINDOW, SOFTCAP, True, TMA, PRECISION)
+            scale, softcap, o_m, o_d, D, WINDOW, SOFTCAP, True, TMA, EARLY, PRECISION)
     m_out = (o_row < i_end)[:, None] & (o_d[None, :] < D)
     p_out = p_dk + i_first.to(tl.int64) * s_dkt + i_part.to(tl.int64) * s_dkh
     dk = (dk * scale).to(p_dk.dtype.element_ty)

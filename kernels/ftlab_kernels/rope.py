@@ -90,17 +90,17 @@ def scaled_part(x, rstd, weight, dtype, WEIGHT_FP32: tl.constexpr):
 
 
 @triton.jit
-def rope_norm_forward_kernel(
-    p_x, p_y, p_cos, p_sin, p_positions, p_weight, p_rstd, T, stride_x_token, stride_x_head,
+def _norm_and_rotate(
+    i_tile, p_x, p_y, p_cos, p_sin, p_positions, p_weight, p_rstd, T, stride_x_token, stride_x_head,
     stride_y_token, stride_y_head, stride_rstd, eps,
     OFFSET: tl.constexpr, WEIGHT_FP32: tl.constexpr, POSITIONS: tl.constexpr, HEADS: tl.constexpr,
     HALF: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr, BLOCK_REST: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """One program: ROWS (token, head) pairs, normed and rotated."""
+    """ROWS (token, head) pairs of q or of k."""
     dtype = p_y.dtype.element_ty
     D: tl.constexpr = 2 * HALF + REST
-    o_row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    o_row = i_tile.to(tl.int64) * ROWS + tl.arange(0, ROWS)
     o_token = o_row // HEADS
     o_head = o_row % HEADS
     m_row = o_token < T
@@ -136,6 +136,31 @@ def rope_norm_forward_kernel(
         weight = norm_weight(p_weight, o_rest, o_rest < D, dtype, OFFSET, WEIGHT_FP32)
         rest = scaled_part(rest, rstd, weight, dtype, WEIGHT_FP32)
         tl.store(p_y + o_y + o_rest, rest.to(dtype), mask=m_rest)
+
+
+@triton.jit
+def rope_norm_forward_kernel(
+    p_q, p_q_out, p_q_weight, p_k, p_k_out, p_k_weight, p_cos, p_sin, p_positions, p_rstd, T,
+    tiles_q, stride_q_token, stride_q_head, stride_q_out_token, stride_q_out_head, stride_k_token,
+    stride_k_head, stride_k_out_token, stride_k_out_head, stride_rstd, eps,
+    OFFSET: tl.constexpr, WEIGHT_FP32: tl.constexpr, POSITIONS: tl.constexpr, HQ: tl.constexpr,
+    HK: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr, REST: tl.constexpr,
+    BLOCK_REST: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """One program: ROWS (token, head) pairs, normed and rotated; `tiles_q` of q, then k's."""
+    i_tile = tl.program_id(0)
+    if i_tile < tiles_q:
+        _norm_and_rotate(
+            i_tile, p_q, p_q_out, p_cos, p_sin, p_positions, p_q_weight, p_rstd, T,
+            stride_q_token, stride_q_head, stride_q_out_token, stride_q_out_head, stride_rstd, eps,
+            OFFSET, WEIGHT_FP32, POSITIONS, HQ, HALF, BLOCK, REST, BLOCK_REST, ROWS,
+        )  # fmt: skip
+    else:
+        _norm_and_rotate(
+            i_tile - tiles_q, p_k, p_k_out, p_cos, p_sin, p_positions, p_k_weight, p_rstd + HQ, T,
+            stride_k_token, stride_k_head, stride_k_out_token, stride_k_out_head, stride_rstd, eps,
+            OFFSET, WEIGHT_FP32, POSITIONS, HK, HALF, BLOCK, REST, BLOCK_REST, ROWS,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -236,18 +261,16 @@ def rope_norm_forward(
     q_out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if q_out is None else q_out
     k_out = torch.empty(k.shape, dtype=k.dtype, device=k.device) if k_out is None else k_out
     T, HQ, D = q.shape
-    rstd = torch.empty((T, HQ + k.shape[1]), dtype=torch.float32, device=q.device)
+    HK = k.shape[1]
+    rstd = torch.empty((T, HQ + HK), dtype=torch.float32, device=q.device)
     config = tuning.lookup("rope", f"norm_{tile(D)}", tuning.capability(q))
-    for x, y, weight, scale in (
-        (q, q_out, q_weight, rstd[:, :HQ]), (k, k_out, k_weight, rstd[:, HQ:])
-    ):  # fmt: skip
-        HEADS = x.shape[1]
-        rope_norm_forward_kernel[(-(-T * HEADS // config["ROWS"]),)](
-            x, y, cos, sin, cos if positions is None else positions, weight, scale, T, x.stride(0),
-            x.stride(1), y.stride(0), y.stride(1), scale.stride(0), eps, OFFSET=float(offset),
-            WEIGHT_FP32=weight_fp32, POSITIONS=positions is not None, HEADS=HEADS,
-            **_features(D, cos.shape[-1]), **config,
-        )  # fmt: skip
+    tiles_q, tiles_k = (-(-T * heads // config["ROWS"]) for heads in (HQ, HK))
+    rope_norm_forward_kernel[(tiles_q + tiles_k,)](
+        q, q_out, q_weight, k, k_out, k_weight, cos, sin, cos if positions is None else positions,
+        rstd, T, tiles_q, *q.stride()[:2], *q_out.stride()[:2], *k.stride()[:2],
+        *k_out.stride()[:2], rstd.stride(0), eps, OFFSET=float(offset), WEIGHT_FP32=weight_fp32,
+        POSITIONS=positions is not None, HQ=HQ, HK=HK, **_features(D, cos.shape[-1]), **config,
+    )  # fmt: skip
     return q_out, k_out, rstd
 
 

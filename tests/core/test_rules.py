@@ -90,8 +90,16 @@ CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
     "where-available": (
         {"launch.where": "slurm"}, "launch.where", "not available in this version", {},
     ),
+    "processes": (
+        {"launch.processes": 2}, "launch.processes", "share the CPU",
+        {"launch.processes": 2, "launch.devices": []},
+    ),
+    "shares": (
+        {"launch.devices": 4, "train.batch_size": 3}, "train.batch_size", "shared by 4 processes",
+        {"launch.devices": 4, "train.batch_size": 4},
+    ),
     "devices": (
-        {"launch.devices": [0, 1]}, "launch.devices", "one GPU per run", {"launch.devices": [1]},
+        {"launch.devices": [1, 1]}, "launch.devices", "trains once", {"launch.devices": [1, 0]},
     ),
     "eval-once": (
         {**EVAL, "data.eval_source": "e"}, "data.eval_fraction", "only one of them",
@@ -166,7 +174,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, dict[str, Any]]] = {
 
 def test_every_rule_has_a_case_and_no_case_is_left_over() -> None:
     assert sorted(CASES) == sorted(rules.table())
-    assert len(rules.table()) == 33
+    assert len(rules.table()) == 35
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,8 +12,8 @@ EXPECTED_SECTIONS = ["model", "adapter", "data", "method", "optim", "train", "me
 
 def test_sections_and_count() -> None:
     assert list(sections()) == EXPECTED_SECTIONS
-    assert len(settings()) == 56
-    assert len({setting.path for setting in settings()}) == 56
+    assert len(settings()) == 57
+    assert len({setting.path for setting in settings()}) == 57
 
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda s: s.path)
@@ -27,7 +27,7 @@ def test_a_setting_is_declared_in_full(setting: Setting) -> None:
 
 def test_every_number_has_a_lower_bound() -> None:
     numbers = [s for s in settings() if {int, float} & set(s.members)]
-    assert len(numbers) == 22
+    assert len(numbers) == 24
     assert [s.path for s in numbers if s.minimum is None] == []
 
 
@@ -44,5 +44,5 @@ def test_members_choices_and_nullable() -> None:
 
 def test_to_dict_holds_every_setting() -> None:
     value = RunConfig().to_dict()
-    assert sum(len(section) for section in value.values()) == 56
+    assert sum(len(section) for section in value.values()) == 57
     assert RunConfig().data.columns is not RunConfig().data.columns

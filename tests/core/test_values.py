@@ -56,6 +56,7 @@ def refused(path: str, value: Any) -> str:
         ),
         ("launch.devices", [], []),
         ("launch.devices", [1], [1]),
+        ("launch.devices", 2, 2),
         ("memory.budget", "12GiB", "12GiB"),
         ("memory.budget", "auto", "auto"),
         ("model.revision", "main", "main"),

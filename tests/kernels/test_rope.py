@@ -113,25 +113,28 @@ def jobs() -> list[Job]:
             warps = config.pop("num_warps")
             rest = D - 2 * HALF
             constants = {
-                "OFFSET": 0.0, "WEIGHT_FP32": False, "POSITIONS": True, "HEADS": HQ, "HALF": HALF,
+                "OFFSET": 0.0, "WEIGHT_FP32": False, "POSITIONS": True, "HALF": HALF,
                 "BLOCK": tile(HALF), "REST": rest, "BLOCK_REST": tile(max(rest, 1)), **config,
             }  # fmt: skip
-            strides = [f"stride_{x}_{of}" for x in "xy" for of in ("token", "head")]
-            forward = {"p_x": kind, "p_y": kind, "p_weight": kind, "p_rstd": "*fp32", **table,
-                       **dict.fromkeys(strides, "i32"), "stride_rstd": "i32",
-                       "eps": "fp32"}  # fmt: skip
+            names = ("q", "q_out", "k", "k_out")
+            strides = [f"stride_{x}_{of}" for x in names for of in ("token", "head")]
+            forward = {**dict.fromkeys([f"p_{x}" for x in (*names, "q_weight", "k_weight")], kind),
+                       "p_rstd": "*fp32", **table, **dict.fromkeys(strides, "i32"),
+                       "tiles_q": "i32", "stride_rstd": "i32", "eps": "fp32"}  # fmt: skip
             made.append(
                 Job(
-                    rope_norm_forward_kernel, forward, constants, capability, warps, aligned=strides
+                    rope_norm_forward_kernel, forward, {**constants, "HQ": HQ, "HK": HK},
+                    capability, warps, aligned=strides,
                 )
-            )
+            )  # fmt: skip
             strides = [f"stride_{x}_{of}" for x in ("dy", "x") for of in ("token", "head")]
             backward = {"p_dy": kind, "p_x": kind, "p_weight": kind, "p_rstd": "*fp32",
                         "p_partial": "*fp32", "CHUNK": "i32", **table,
                         **dict.fromkeys(strides, "i32"), "stride_rstd": "i32"}  # fmt: skip
             made.extend(
                 Job(
-                    rope_norm_backward_kernel, backward, {**constants, "WEIGHT_GRAD": weight_grad},
+                    rope_norm_backward_kernel, backward,
+                    {**constants, "HEADS": HQ, "WEIGHT_GRAD": weight_grad},
                     capability, warps, aligned=strides,
                 )
                 for weight_grad in (False, True)

@@ -58,6 +58,11 @@ def config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="short for --set model.name=NAME")
     parser.add_argument("--data", metavar="SOURCE", help="short for --set data.source=SOURCE")
     parser.add_argument("--method", metavar="KIND", help="short for --set method.kind=KIND")
+    parser.add_argument(
+        "--devices",
+        metavar="N|LIST",
+        help="GPUs to train on: how many (2), which (0,1 or [0]), cpu, or auto",
+    )
 
 
 def find(args: argparse.Namespace) -> Run:
@@ -173,11 +178,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def _devices(text: str | None) -> Any:
+    """What --devices means as a value of launch.devices; what it cannot mean stays text."""
+    if text is None:
+        return None
+    words = text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
+    if text.strip().lower() in ("cpu", "[]", "none"):
+        return []
+    if not words or not all(word.isdecimal() for word in words):
+        return text
+    listed = len(words) > 1 or "[" in text or "," in text
+    return [int(word) for word in words] if listed else int(words[0])
+
+
 def _shorthands(args: argparse.Namespace) -> list[str]:
     from ftlab.configtext import flow
 
     given = {
         "model.name": args.model, "data.source": args.data, "method.kind": args.method,
         "launch.where": getattr(args, "where", None),
+        "launch.devices": _devices(args.devices),
     }  # fmt: skip
     return [f"{path}={flow(value)}" for path, value in given.items() if value is not None]

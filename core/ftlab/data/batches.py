@@ -200,6 +200,7 @@ def build(
     overlong: Overlong,
     packing: bool,
     shuffle: bool = True,
+    ranks: int = 1,
 ) -> BatchIndex:
     """Decide every batch of a run.
 
@@ -214,6 +215,7 @@ def build(
         overlong: "drop" or "truncate".
         packing: lay short rows beside each other.
         shuffle: False keeps store order, for evaluation.
+        ranks: processes that share each step.
 
     Raises:
         DataError: no row is usable.
@@ -227,7 +229,11 @@ def build(
     picked, sizes = _order(count, seed=seed, steps=steps, batch_size=batch_size, shuffle=shuffle)
     capacity = micro_batch_size * max_length * store.sequences_per_row if packing else None
     order, micro_sizes, micro_counts = lay_out(
-        usable.tokens[picked], sizes, capacity=capacity, micro_batch_size=micro_batch_size
+        usable.tokens[picked],
+        sizes,
+        capacity=capacity,
+        micro_batch_size=micro_batch_size,
+        ranks=ranks,
     )
     rows = usable.rows[picked[order]]
     hashes, trained = hash_steps(store, rows, sizes, max_length)
@@ -244,6 +250,7 @@ def build(
         "rows_per_epoch": count,
         "skipped": usable.skipped,
         "truncated": usable.truncated,
+        **({"ranks": ranks} if packing and ranks > 1 else {}),
     }
     arrays = {
         "step_offsets": offsets(micro_counts),

@@ -52,7 +52,12 @@ def first_fit_decreasing(lengths: Array, capacity: int) -> Array:
 
 
 def lay_out(
-    lengths: Array, step_sizes: Array, *, capacity: int | None, micro_batch_size: int
+    lengths: Array,
+    step_sizes: Array,
+    *,
+    capacity: int | None,
+    micro_batch_size: int,
+    ranks: int = 1,
 ) -> tuple[Array, Array, Array]:
     """Order the rows of each step by micro-batch.
 
@@ -61,6 +66,7 @@ def lay_out(
         step_sizes: int64 [S], rows of each step; they add up to n.
         capacity: tokens of a micro-batch when packing, None when not.
         micro_batch_size: rows of a micro-batch when not packing.
+        ranks: processes that share a step; when packing, each gets as many micro-batches.
 
     Returns:
         order int64 [n], which row comes where; micro_sizes int64 [M], rows of each micro-batch;
@@ -72,7 +78,7 @@ def lay_out(
     if capacity is None:
         bins = position // micro_batch_size
     else:
-        bins = _bins(np.asarray(lengths, np.int64), step_sizes, step_of, position, capacity)
+        bins = _bins(np.asarray(lengths, np.int64), step_sizes, step_of, position, capacity, ranks)
     order = np.lexsort((position, bins, step_of))
     cells = np.stack([step_of[order], bins[order]], axis=1)
     starts = np.flatnonzero(np.any(np.diff(cells, axis=0, prepend=-1), axis=1))
@@ -82,7 +88,7 @@ def lay_out(
 
 
 def _bins(
-    lengths: Array, step_sizes: Array, step_of: Array, position: Array, capacity: int
+    lengths: Array, step_sizes: Array, step_of: Array, position: Array, capacity: int, ranks: int
 ) -> Array:
     """Bins of all rows, block of steps by block, so that memory stays bounded."""
     bins = np.zeros(len(lengths), np.int64)
@@ -95,5 +101,36 @@ def _bins(
         table = np.full((end - begin, width), -1, np.int64)
         cell = (step_of[rows] - begin, position[rows])
         table[cell] = lengths[rows]
-        bins[rows] = first_fit_decreasing(table, capacity)[cell]
+        found = first_fit_decreasing(table, capacity)
+        bins[rows] = (spread(table, found, capacity, ranks) if ranks > 1 else found)[cell]
     return bins
+
+
+def spread(lengths: Array, bins: Array, capacity: int, ranks: int) -> Array:
+    """The rows of each step over a multiple of `ranks` bins, evenly; never over fewer.
+
+    Longest first, each into the emptiest bin. A step stays as it is where it has too few rows, or
+    where a bin would hold more than `capacity`.
+
+    Args:
+        lengths, bins: int64 [S, B], as `first_fit_decreasing` takes and gives them.
+    """
+    rows = (lengths >= 0).sum(axis=1)
+    wanted = -(-(bins.max(axis=1) + 1) // ranks) * ranks
+    counts = np.minimum(wanted, rows)
+    order = np.argsort(-lengths, axis=1, kind="stable")
+    falling = np.take_along_axis(lengths, order, axis=1)
+    open_bins = np.arange(int(counts.max(initial=1))) < counts[:, None]
+    load = np.where(open_bins, 0, np.iinfo(np.int64).max // 2)
+    placed = np.full(lengths.shape, -1, np.int64)
+    steps = np.arange(len(lengths))
+    for column in range(lengths.shape[1]):
+        size = falling[:, column]
+        emptiest = np.argmin(load, axis=1)
+        present = size >= 0
+        placed[present, column] = emptiest[present]
+        load[steps, emptiest] += np.maximum(size, 0)
+    even = np.empty_like(placed)
+    np.put_along_axis(even, order, placed, axis=1)
+    fits = np.where(open_bins, load, 0).max(axis=1) <= capacity
+    return np.where(fits[:, None], even, bins)

@@ -75,8 +75,8 @@ def run_module(config: RunConfig, module: str, arguments: Sequence[str], folder:
         spec = _module_spec(
             config, images.digest(image), ["python", "-m", module, *arguments], folder
         )
-        auto = config.launch.devices == "auto"
-        ids = None if auto else [str(i) for i in config.launch.devices]
+        devices = config.launch.devices
+        ids = [str(i) for i in devices] if isinstance(devices, list) else None
         try:
             return _follow(client, image, spec, ids)
         finally:

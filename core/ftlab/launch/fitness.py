@@ -22,6 +22,7 @@ GPU = (
     "cache.home", "cache.writable", "cache.exec", "container.gpu", "container.capabilities",
     "wsl.version", "wsl.adapter", "wsl.loader", "wsl.linux-driver",
 )  # fmt: skip
+SEVERAL = ("gpu.p2p",)  # cards that hang when they talk to each other
 BITSANDBYTES = ("bnb.binary", "bnb.arch")
 
 
@@ -48,7 +49,9 @@ def needed(plan: Plan) -> tuple[str, ...]:
     if not on_gpu and not missed:
         return ()
     quantised = plan.config.model.precision in ("nf4", "int8")
-    return GPU + (BITSANDBYTES if quantised or plan.config.optim.name == "adamw_8bit" else ())
+    several = SEVERAL if plan.world_size > 1 else ()
+    eight_bit = quantised or plan.config.optim.name == "adamw_8bit"
+    return GPU + several + (BITSANDBYTES if eight_bit else ())
 
 
 def ask(names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from ftlab.errors import ConfigError, EnvironmentUnfit, Problem
 from ftlab.facts import Facts
 from ftlab.models.spec import DecoderSpec
-from ftlab.planning.types import Decision
+from ftlab.planning.types import WORLD_SIZE, Decision
 from ftlab.rules import value_of
 from ftlab.schema import RunConfig
 
@@ -33,6 +33,11 @@ class Draft:
         if setting:
             part = dataclasses.replace(getattr(self.config, section), **{setting: value})
             self.config = dataclasses.replace(self.config, **{section: part})
+
+    @property
+    def world_size(self) -> int:
+        """Training processes, once that is decided."""
+        return int(self.decided(WORLD_SIZE)) if WORLD_SIZE in self.decisions else 1
 
     def is_auto(self, path: str) -> bool:
         """Whether a setting is still "auto"."""

@@ -9,6 +9,7 @@ from itertools import product
 from ftlab import estimate
 from ftlab.estimate import Work
 from ftlab.facts import Gpu
+from ftlab.planning import exchange
 from ftlab.planning.draft import Draft
 from ftlab.planning.length import longest_length, sequences_per_row
 from ftlab.planning.scheduling import decide_schedule, pinnable, step_memory
@@ -108,7 +109,8 @@ def _micro_batches(draft: Draft, gpu: Gpu | None, length: int) -> Iterator[int]:
         return
     per_row = sequences_per_row(draft.facts.data)
     per_row *= length if draft.config.data.packing else longest_length(draft, length)
-    micro = max(1, min(train.batch_size, TOKENS_CAP[gpu is not None] // per_row))
+    share = train.batch_size // draft.world_size  # every process gets one at least
+    micro = max(1, min(share, TOKENS_CAP[gpu is not None] // per_row))
     while micro >= 1:
         yield micro
         micro = micro - 1 if micro <= 8 else micro * 3 // 4
@@ -133,9 +135,10 @@ def _work(
         longest=longest,
         checkpointing=checkpointing,
         cuda=gpu is not None,
-        host=pinnable(draft.facts.machine),
+        host=pinnable(draft.facts.machine, draft.world_size),
         tiles=micro == 1 or draft.config.train.micro_batch_size != "auto",
         room=_room(draft, gpu),
+        ranks=draft.world_size,
     )
 
 
@@ -143,7 +146,9 @@ def _room(draft: Draft, gpu: Gpu | None) -> int | None:
     """What tiles are chosen by where the budget is automatic: not what is free on the device."""
     if gpu is None or "memory.budget" not in draft.decisions:
         return None
-    return int(ROOM * gpu.total_bytes) - estimate.CUDA_CONTEXT
+    trained = estimate.trained_parameters(draft.spec, draft.config.adapter)
+    exchanged = exchange.workspace_bytes(trained, draft.world_size, cuda=True)
+    return int(ROOM * gpu.total_bytes) - estimate.CUDA_CONTEXT - exchanged
 
 
 def _smallest(draft: Draft, gpu: Gpu | None, length: int) -> Fit:

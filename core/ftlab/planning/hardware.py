@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ftlab import estimate
 from ftlab.facts import Gpu
+from ftlab.planning import ranks
 from ftlab.planning.draft import Draft
 from ftlab.planning.words import size
 from ftlab.values import parse_bytes
@@ -17,26 +18,28 @@ NATIVE_BF16 = (8, 0)
 
 
 def decide_device(draft: Draft) -> Gpu | None:
-    """Choose the GPU, or None for the CPU; refuses an index that does not exist."""
-    gpus = draft.facts.machine.gpus
-    by_index = {gpu.index: gpu for gpu in gpus}
+    """Choose the GPUs, or None for the CPU; refuses what does not exist.
+
+    Returns:
+        the GPU, or of several the one with the least free memory: each does the same work.
+    """
     wanted = draft.config.launch.devices
     if wanted == "auto":
         gpu = _auto_device(draft)
-    elif not wanted:
-        gpu = None
+        chosen = [gpu] if gpu is not None else []
+    elif isinstance(wanted, int):
+        chosen = ranks.some_gpus(draft, wanted, OLDEST, _why_no_gpu(draft))
     else:
-        gpu = by_index.get(int(wanted[0]))
-        if gpu is None:
-            have = f"there are {sorted(by_index)}" if gpus else _why_no_gpu(draft)
-            draft.refuse_here("launch.devices", f"there is no GPU {wanted[0]}", have)
+        chosen = ranks.these_gpus(draft, wanted, _why_no_gpu(draft))
+    gpu = min(chosen, key=lambda card: card.free_bytes, default=None)
+    ranks.decide_world(draft, chosen)
     if gpu is not None and gpu.capability < OLDEST:
         draft.refuse_here(
             "launch.devices",
             f"{gpu.name} has compute capability {_dotted(gpu)}; the oldest supported is 7.0",
             "launch.devices: [] trains on the CPU",
         )
-    _name_device(draft, gpu)
+    _name_device(draft, gpu, len(chosen))
     return gpu
 
 
@@ -53,13 +56,17 @@ def _auto_device(draft: Draft) -> Gpu | None:
     return None
 
 
-def _name_device(draft: Draft, gpu: Gpu | None) -> None:
+def _name_device(draft: Draft, gpu: Gpu | None, count: int) -> None:
     machine = draft.facts.machine
     if gpu is None:
         draft.decide("device", "cpu", f"{machine.cpu}, {machine.threads} threads")
         return
     free = f"{size(gpu.free_bytes)} of {size(gpu.total_bytes)} free"
-    # The trainer sees only the chosen GPU, so its number there is always 0.
+    # A process sees only its own GPU, so its number there is always 0.
+    if count > 1:
+        free = f"at least {free}"
+        draft.decide("device", "cuda:0", f"each of {count} processes sees one {gpu.name}, {free}")
+        return
     draft.decide("device", "cuda:0", f"GPU {gpu.index}: {gpu.name}, {free}")
 
 
@@ -181,10 +188,14 @@ def memory_budget(draft: Draft, gpu: Gpu | None) -> int:
     share = 0.95 if gpu is not None else 0.9
     # The context is not yet part of what is in use on a GPU, so it is counted as ours.
     budget = int(free * share)
+    shared = ""
+    if gpu is None and draft.world_size > 1:
+        budget //= draft.world_size
+        shared = f", for each of {draft.world_size} processes"
     draft.decide(
         "memory.budget",
         f"{max(1, budget // estimate.MIB)}MiB",
-        f"{share:.0%} of the {size(free)} that are free on {where}",
+        f"{share:.0%} of the {size(free)} that are free on {where}{shared}",
     )
     return budget
 

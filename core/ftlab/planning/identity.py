@@ -27,7 +27,7 @@ BY_CONTENT = frozenset(
     }
 )  # fmt: skip
 NUMERIC_DECISIONS = ("compute_dtype", "device", "attention", "engine", "token_budget",
-                     "loss_scaling", "memory_tile")  # fmt: skip
+                     "loss_scaling", "memory_tile", "world_size")  # fmt: skip
 
 
 def plan_hash(config: RunConfig, facts: Facts, decisions: dict[str, Decision]) -> str:

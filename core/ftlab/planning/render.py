@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from ftlab.facts import Speed
+from ftlab.planning import exchange
 from ftlab.planning.measured import device_name, matching
 from ftlab.planning.types import Plan
 from ftlab.planning.words import duration, number, size
@@ -246,7 +247,10 @@ def _reasoned(value: str, reason: str) -> str:
 
 def _memory(page: _Page, plan: Plan) -> None:
     budget = size(parse_bytes(plan.config.memory.budget))
-    page.section(f"Memory at the peak of a step: {size(plan.total)} expected, {budget} allowed")
+    each = f", on each of {_places(plan)}" if plan.world_size > 1 else ""
+    page.section(
+        f"Memory at the peak of a step{each}: {size(plan.total)} expected, {budget} allowed"
+    )
     widest = max(6, min(40, page.width - 30))
     largest = max(plan.memory.values(), default=0) or 1
     for term, count in plan.memory.items():
@@ -267,6 +271,8 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
     budget = plan.decided("token_budget")
     micro = f"{rows_of(int(train.micro_batch_size), data.preference)} at once"
     yield "micro-batch", f"up to {budget:,} tokens at once, packed" if budget else micro
+    if plan.world_size > 1:
+        yield "exchange", _exchange(plan)
     evaluation = f"every {train.eval_every} steps" if train.eval_every else "none"
     yield "evaluation", evaluation
     yield "checkpoints", f"every {train.save_every} steps, the newest {train.keep} kept"
@@ -276,8 +282,28 @@ def _course(plan: Plan) -> Iterator[tuple[str, str]]:
         more = ", evaluations included" if train.eval_every else ""
         count = len(_earlier(plan))
         more += f", by {count} earlier run{'s' * (count > 1)} here" if count else ""
-        yield "time", f"about {duration(low)} to {duration(high)} on {plan.decided('device')}{more}"
+        place = _places(plan) if plan.world_size > 1 else plan.decided("device")
+        yield "time", f"about {duration(low)} to {duration(high)} on {place}{more}"
     yield "disk", f"at most {size(plan.disk_bytes)}"
+
+
+def _places(plan: Plan) -> str:
+    """The devices of a run on several."""
+    devices = plan.config.launch.devices
+    if isinstance(devices, list) and devices:
+        return f"GPUs {', '.join(map(str, devices))}"
+    return f"{plan.world_size} processes on the CPU"
+
+
+def _exchange(plan: Plan) -> str:
+    """What the processes send each other in a step."""
+    trained, count = plan.memory["gradients"] // 4, plan.world_size
+    cuda = str(plan.decided("device")) != "cpu"
+    low, high = (1000 * s for s in exchange.seconds(trained, count, cuda=cuda))
+    sent = size(exchange.sent_bytes(trained, count))
+    return (
+        f"{sent} of gradients sent by each of {count} processes, {low:.2g} to {high:.2g} ms a step"
+    )
 
 
 def _earlier(plan: Plan) -> list[Speed]:

@@ -7,7 +7,7 @@ the fastest schedule within the budget. The bits are the same whatever is chosen
 from __future__ import annotations
 
 from ftlab import estimate
-from ftlab.estimate import CUDA_CONTEXT, GIB, Work
+from ftlab.estimate import GIB, Work
 from ftlab.facts import Machine
 from ftlab.planning import memory
 from ftlab.planning.draft import Draft
@@ -16,13 +16,13 @@ from ftlab.planning.schedule import KEEP_ALL, tile_of, to_text, uniform
 from ftlab.planning.words import size
 
 
-def pinnable(machine: Machine) -> int:
-    """Bytes of host memory that a run may pin.
+def pinnable(machine: Machine, ranks: int = 1) -> int:
+    """Bytes of host memory that each process of a run may pin.
 
     Pinned pages cannot be swapped, so half of what is free; all but 32 GiB where that is more.
     """
     free = machine.memory_free_bytes
-    return max(free // 2, free - 32 * GIB)
+    return max(free // 2, free - 32 * GIB) // ranks
 
 
 def step_memory(work: Work, budget: int | None) -> dict[str, int]:
@@ -41,7 +41,7 @@ def schedule_of(work: Work, budget: int | None) -> Chosen | None:
         return Chosen(schedule, memory.predicted(work, schedule), 0, 0.0)
     if budget is None:
         return memory.least(work)
-    return memory.fastest(work, budget - CUDA_CONTEXT)
+    return memory.fastest(work, budget - estimate.cuda_context(work))
 
 
 def terms(work: Work, chosen: Chosen) -> dict[str, int]:
@@ -54,7 +54,7 @@ def terms(work: Work, chosen: Chosen) -> dict[str, int]:
         **{term: own[term] for term in fixed},
         "activations": rest - logits,
         "logits": logits,
-        "context": CUDA_CONTEXT,
+        "context": estimate.cuda_context(work),
     }
 
 
@@ -81,7 +81,8 @@ def decide_schedule(draft: Draft, work: Work, budget: int) -> None:
 
 
 def _why_tiles(work: Work, budget: int) -> str:
-    whole = memory.fastest(work, budget - CUDA_CONTEXT, tile=0)
+    whole = memory.fastest(work, budget - estimate.cuda_context(work), tile=0)
     if whole is not None:
         return "all at once would leave less room for what backward needs, and take longer"
-    return f"all at once needs {size(memory.least(work, tile=0).peak + CUDA_CONTEXT)}"
+    least = memory.least(work, tile=0).peak + estimate.cuda_context(work)
+    return f"all at once needs {size(least)}"

@@ -18,6 +18,14 @@ GAIN = 0.01  # of a step's time: tiles that save less are not taken
 _LIBRARY = 256 << 20  # bytes that a library's attention gives at a time: `attention_library.ROOM`
 
 
+def head_parts(kv_heads: int) -> int:
+    """Parts that heads are taken in by the backward pass of attention: up to four, of whole groups.
+
+    A part's gradients take the place of its q, k and v, so only those of one part need room.
+    """
+    return next(parts for parts in (4, 3, 2, 1) if kv_heads % parts == 0)
+
+
 def choices(work: Work) -> tuple[int, ...]:
     """Tiles that a micro-batch may be taken in, the one that costs least first."""
     return ROWS if work.tiles and work.tokens >= LONG else ()
@@ -62,13 +70,16 @@ def made_again(schedule: Schedule, items: dict[str, int]) -> list[int]:
 def backward_bytes(work: Work, shape: Shape, schedule: Schedule) -> int:
     """Scratch of a backward pass besides operands and what is made again whole."""
     b, rows = DTYPE_BYTES[work.compute_dtype], _number(work)
-    slopes = shape.inputs["o"] + shape.outputs["qkv"] + shape.pads["qkv"]
+    parts = head_parts(work.spec.num_kv_heads)
+    slopes = max(shape.inputs["o"] + shape.outputs["qkv"] // parts, work.spec.hidden_size)
     # The gradient of the stream lies where that of the hidden states was.
     whole = buffers.ends(work, 1) + work.tokens * slopes * b + _rotated(work) + _tables(work)
     whole += rows  # the final norm's statistic
-    parts = buffers.parts_bytes(work, shape, min(work.tokens, schedule[0].tile))
-    # In attention: q's and k's norms' statistics and dO o, row by row; or in a tile.
-    whole += max(rows * work.spec.num_heads + _head_norms(work), parts + _weight_part(work))
+    sums = buffers.parts_bytes(work, shape, min(work.tokens, schedule[0].tile))
+    # In attention: q's and k's norms' statistics, then dO o of a part row by row, or its share of
+    # these; or in a tile.
+    part = max(rows * work.spec.num_heads, _head_norms(work)) // parts
+    whole += max(_head_norms(work) + part, sums + _weight_part(work))
     if any(layer.attention == "recompute" for layer in schedule):
         whole += rows * work.spec.num_heads + _library(work)
     return whole + _tile(work, shape, schedule, backward=True)
@@ -144,6 +155,7 @@ def _tile(work: Work, shape: Shape, schedule: Schedule, *, backward: bool) -> in
     if backward:
         apart = {pads["o"], pads["down"]}
         columns += sum(h + pad for pad in apart if pad or spec.sandwich_norms)
+        columns += (shape.outputs["qkv"] + pads["qkv"]) * bool(pads["qkv"])
     rows = min(work.tokens, schedule[0].tile)
     return rows * columns * DTYPE_BYTES[work.compute_dtype]
 

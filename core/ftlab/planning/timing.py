@@ -6,10 +6,11 @@ gradient of the input, and once more only where the weight itself is trained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ftlab.estimate import Work, linear_parameters, targets
+from ftlab.estimate import Work, linear_parameters, targets, trained_parameters
 from ftlab.facts import Gpu, Machine, Speed
+from ftlab.planning import exchange
 from ftlab.planning.measured import device_name, matching
 
 # Tensor-core peak of one multiprocessor in TFLOP/s (16-bit, dense), then of its fp32 units.
@@ -47,6 +48,8 @@ class Amount:
     evaluated_tokens: int = 0  # through the decoder in all evaluations, forward only
     evaluated_trained_tokens: int = 0
     generated_tokens: int = 0  # of samples, one after the other
+    ranks: int = 1  # processes that share the steps; evaluation is for the first alone
+    steps: int = 0
 
 
 def operations(work: Work, amount: Amount) -> float:
@@ -75,14 +78,41 @@ def seconds(work: Work, amount: Amount, machine: Machine, gpu: int | None) -> tu
 
     From what earlier runs reached on the device, where there are any, else from the vendor's peak.
     """
-    total = operations(work, amount)
+    total = _of_one(work, amount)
+    exchange_low, exchange_high = (
+        amount.steps * once
+        for once in exchange.seconds(
+            trained_parameters(work.spec, work.adapter), amount.ranks, cuda=gpu is not None
+        )
+    )
+    low, high = _computing(work, amount, machine, gpu, total)
+    return low + exchange_low, high + exchange_high
+
+
+def _of_one(work: Work, amount: Amount) -> float:
+    """Operations of the process that does most: its share of the steps, and all evaluations."""
+    everything = operations(work, amount)
+    if amount.ranks == 1:
+        return everything
+    training = operations(
+        work,
+        replace(amount, evaluated_tokens=0, evaluated_trained_tokens=0, generated_tokens=0),
+    )
+    return everything - training + training / amount.ranks
+
+
+def _computing(
+    work: Work, amount: Amount, machine: Machine, gpu: int | None, total: float
+) -> tuple[float, float]:
     rates = [speed.rate for speed in known(work, machine, gpu)]
     if rates:
         return total / (max(rates) * MEASURED_SPREAD[1]), total / (min(rates) * MEASURED_SPREAD[0])
     slow, fast = _speeds(work, machine, gpu)
     quick, long = GPU_LAYER_SECONDS if gpu is not None else CPU_LAYER_SECONDS
     evaluations = amount.evaluated_tokens // max(1, work.tokens)
-    passes = amount.micro_batches + evaluations // 3 + amount.generated_tokens // 3
+    passes = (
+        -(-amount.micro_batches // amount.ranks) + evaluations // 3 + amount.generated_tokens // 3
+    )
     host = passes * work.spec.num_layers
     return max(total / fast, host * quick), total / slow + host * long
 
@@ -98,7 +128,7 @@ def _speeds(work: Work, machine: Machine, gpu: int | None) -> tuple[float, float
     """Operations per second, worst and best."""
     if gpu is None:
         factors = CPU_BF16_FACTOR if work.compute_dtype != "fp32" else (1.0, 1.0)
-        threads = max(1, machine.threads)
+        threads = max(1, machine.threads // work.ranks)
         low, high = (g * f for g, f in zip(CPU_GFLOPS, factors, strict=True))
         return low * threads * 1e9, high * threads * 1e9
     card = next(item for item in machine.gpus if item.index == gpu)

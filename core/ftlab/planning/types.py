@@ -17,6 +17,7 @@ from ftlab.facts import Facts
 from ftlab.schema import RunConfig
 
 PLAN_VERSION = 1
+WORLD_SIZE = "world_size"  # the decision of how many processes train; only where several do
 
 # Terms of `Plan.memory`, in the order they are shown. All in bytes on the training device.
 MEMORY_TERMS = (
@@ -63,6 +64,11 @@ class Plan:
     def total(self) -> int:
         """Expected peak of device memory, in bytes."""
         return sum(self.memory.values())
+
+    @property
+    def world_size(self) -> int:
+        """Training processes: one for each GPU, or as many as share the CPU."""
+        return int(self.decisions[WORLD_SIZE].value) if WORLD_SIZE in self.decisions else 1
 
     def decided(self, name: str) -> Any:
         """The value of a decision such as "compute_dtype" or "device"."""

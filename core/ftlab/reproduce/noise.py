@@ -84,7 +84,9 @@ def variants(plan: Plan) -> Iterator[Variant]:
         smaller = {size // 2, size // 4, size - 1, 1} - {0, size}
         larger = {2 * size, size + 1} - {size}
         for other in (*sorted(smaller, reverse=True), *sorted(larger)):
-            if other <= config.train.batch_size:
+            if -(-config.train.batch_size // other) >= plan.world_size and (
+                other <= config.train.batch_size
+            ):
                 yield Variant(micro_batch_size=other)
     if not config.launch.devices:
         threads = plan.facts.machine.threads

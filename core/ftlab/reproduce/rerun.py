@@ -18,7 +18,7 @@ from ftlab.planning.identity import BY_CONTENT, HARMLESS
 from ftlab.reproduce.noise import Variant
 from ftlab.reproduce.verdict import Verdict, before_the_run
 from ftlab.run import Run
-from ftlab.schema import LaunchSection, RunConfig
+from ftlab.schema import Auto, LaunchSection, RunConfig
 
 Collect = Callable[[RunConfig], Facts]
 # Choices that say where things lie or what else is written, never what is trained.
@@ -42,16 +42,26 @@ def config_again(
             [Problem(o.partition("=")[0], "this would be another run", _hint()) for o in wrong]
         )
     was = original.plan().config
-    devices = "auto" if was.launch.devices else []
     where = where or was.launch.where
     launch = was.launch if where == "docker" else LaunchSection()
-    launch = dataclasses.replace(launch, devices=devices, where=where)  # type: ignore[arg-type]
+    launch = dataclasses.replace(
+        launch, devices=_devices(was), processes=was.launch.processes,
+        where=where,  # type: ignore[arg-type]
+    )  # fmt: skip
     asked = dataclasses.replace(
         was, launch=launch, memory=dataclasses.replace(was.memory, budget="auto")
     )
     for override in overrides:
         asked = _with(asked, override)
     return asked
+
+
+def _devices(was: RunConfig) -> Auto | int | list[int]:
+    """As many GPUs as it had, whichever they are here."""
+    devices = was.launch.devices
+    if not isinstance(devices, list) or len(devices) == 1:
+        return "auto"
+    return len(devices) or []
 
 
 def plan_again(

@@ -33,7 +33,9 @@ VERDICT_VERSION = 1
 # How rows lie in micro-batches is in the hash of the stream, and changes only the order of sums
 # where the batches of every step hold the same rows, which the ledgers say.
 _LAYOUT = "data.stream_sha256"
-_LAID_BY = frozenset({"config.train.micro_batch_size", "config.data.packing"})
+_LAID_BY = frozenset({
+    "config.train.micro_batch_size", "config.data.packing", "decision.world_size",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

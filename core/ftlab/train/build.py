@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ftlab import estimate, manifest
 from ftlab.control import Inbox
@@ -41,6 +42,8 @@ from ftlab.train.objectives.reference import precomputed
 from ftlab.train.objectives.sft import Sft
 from ftlab.train.optimizers import optimizer
 from ftlab.train.pace import Pace
+from ftlab.train.ranks.alone import LEAVE, Alone, Diverged
+from ftlab.train.ranks.words import Follow, Lead
 from ftlab.train.rehearsal import kept_gradients, settle
 from ftlab.train.schedules import schedule
 from ftlab.train.signals import StopSignal
@@ -60,6 +63,7 @@ class Desk:
     events: EventWriter
     heartbeat: Heartbeat
     stop: StopSignal
+    ranks: Alone = field(default_factory=Alone)
 
     def say(self, message: str) -> None:
         """Show what goes on in the status."""
@@ -99,20 +103,29 @@ def train(desk: Desk, *, resume: bool) -> None:
 
 def _train(desk: Desk, resume: bool) -> None:
     run = desk.run
-    found = _find_checkpoint(desk, resume)
+    found = _agree_on_checkpoint(desk, resume)
     work = _prepare(desk)
     start = 0
     if found is not None:
         work.state.restore(found)
         start = found.step
-    settle(desk.plan, work.model, work.objective, work.batches, work.gradients, desk.warn)
+    settle(
+        desk.plan, work.model, work.objective, work.batches, work.gradients, desk.warn,
+        desk.ranks.agree,
+    )  # fmt: skip
+    if not desk.ranks.leads:
+        _fit(desk, work, [Follow(desk.ranks)], start)
+        return
     manifest.begin(run)
     with Ledger.open(run.ledger_path, start) as ledger, EventWriter(run.samples_path) as samples:
         if ledger.last_step != start:
             desk.warn(f"the ledger lost the records after step {ledger.last_step} in a crash")
         pace = _pace(desk.plan, work)
         try:
-            _fit(desk.plan, work, [pace, *_hooks(desk, work, ledger, samples)], start)
+            _fit(desk, work, [pace, *_hooks(desk, work, ledger, samples), Lead(desk.ranks)], start)
+        except Interrupted:
+            desk.ranks.say(LEAVE)
+            raise
         finally:
             pace.remember()
     desk.say("exporting")
@@ -127,10 +140,21 @@ def _naming_checkpoint(run: Run) -> Iterator[None]:
     """Say with a NaN, or with too little memory, what is left: the last checkpoint before it."""
     try:
         yield
-    except (NonFinite, OutOfMemory) as error:
+    except (NonFinite, OutOfMemory, Diverged) as error:
         found, _ = checkpoint.newest(run.checkpoints_dir)
         kept = f"the last checkpoint is {found.path.name}" if found else "there is no checkpoint"
         raise type(error)(f"{error}; {kept}") from error
+
+
+def _agree_on_checkpoint(desk: Desk, resume: bool) -> checkpoint.Checkpoint | None:
+    """The checkpoint that every rank goes on from."""
+
+    def find() -> tuple[str, int] | None:
+        found = _find_checkpoint(desk, resume)
+        return (str(found.path), found.step) if found else None
+
+    agreed = desk.ranks.share(find)
+    return checkpoint.Checkpoint(Path(agreed[0]), agreed[1]) if agreed else None
 
 
 def _find_checkpoint(desk: Desk, resume: bool) -> checkpoint.Checkpoint | None:
@@ -147,9 +171,10 @@ def _find_checkpoint(desk: Desk, resume: bool) -> checkpoint.Checkpoint | None:
 
 def _prepare(desk: Desk) -> Work:
     plan = desk.plan
-    make_deterministic(plan.facts.machine.threads)
+    make_deterministic(desk.ranks.threads(plan.facts.machine.threads))
     desk.say("deciding the batches")
-    batches, held_out = training_batches(plan, desk.run.data_dir), evaluation_batches(plan)
+    batches = desk.ranks.first(lambda: training_batches(plan, desk.run.data_dir))
+    held_out = evaluation_batches(plan) if desk.ranks.leads else None
     if batches.steps != plan.steps:
         desk.warn(f"{batches.steps} steps instead of the {plan.steps} that were estimated")
     desk.say("loading the model")
@@ -159,12 +184,13 @@ def _prepare(desk: Desk) -> Work:
     if "memory_schedule" in plan.decisions:
         model.schedule = from_text(plan.decided("memory_schedule"))
     state = _state(plan, model, batches)
+    desk.ranks.reserve(model.trainable().values())
     return Work(
         loaded,
         model,
         state,
         batches,
-        _objective(desk, model, batches, "reference"),
+        desk.ranks.first(lambda: _objective(desk, model, batches, "reference")),
         held_out,
         _objective(desk, model, held_out, "reference-eval") if held_out else None,
         kept_gradients(model, state.optimizer),
@@ -253,7 +279,7 @@ def _hooks(desk: Desk, work: Work, ledger: Ledger, samples: EventWriter) -> list
         # Hashing reads 1 GB in about 1.2 s: a step per MiB keeps it below 0.5 % of the time.
         hash_every=max(HASH_EVERY, work.state.nbytes() >> 20),
         log_every=settings.log_every,
-        memory=lambda: peak_bytes(work.model.device),
+        memory=lambda: max(peak_bytes(work.model.device), desk.ranks.peak),
     )
     saver = Saver(
         run.checkpoints_dir,
@@ -291,9 +317,10 @@ def _pace(plan: Plan, work: Work) -> Pace:
         tokens=int(batches.header["max_length"]) * int(config.train.micro_batch_size),
         longest=int(batches.header["max_length"]),
         checkpointing=config.memory.checkpointing == "on", cuda=device != "cpu",
+        ranks=plan.world_size,
     )  # fmt: skip
     passes = int(config.method.kind == "dpo" and config.method.reference == "adapter_off")
-    return Pace(device_name(machine, device), micro, float(lengths.mean()), passes)
+    return Pace(device_name(machine, device), micro, float(lengths.mean()), passes, plan.world_size)
 
 
 def _measure(desk: Desk, work: Work) -> Callable[[], Mapping[str, float]] | None:
@@ -303,8 +330,8 @@ def _measure(desk: Desk, work: Work) -> Callable[[], Mapping[str, float]] | None
     return evaluator(work.model, work.held_out_objective, work.held_out, desk.stop)
 
 
-def _fit(plan: Plan, work: Work, hooks: list[Hook], start: int) -> None:
-    optim = plan.config.optim
+def _fit(desk: Desk, work: Work, hooks: list[Hook], start: int) -> None:
+    plan, optim = desk.plan, desk.plan.config.optim
     rate = schedule(
         optim.schedule,
         peak=float(optim.learning_rate),
@@ -323,4 +350,5 @@ def _fit(plan: Plan, work: Work, hooks: list[Hook], start: int) -> None:
         scaler=work.state.scaler,
         seed=plan.config.train.seed,
         gradients=work.gradients,
+        ranks=desk.ranks,
     )

@@ -51,6 +51,7 @@ def training_batches(plan: Plan, folder: Path) -> BatchIndex:
         max_length=int(config.model.max_length),
         overlong=config.data.overlong,
         packing=bool(config.data.packing),
+        ranks=plan.world_size,
     )
     with clear_errors(folder):
         index.save(folder)

@@ -1,4 +1,4 @@
-"""The only training loop: accumulate, check, clip, update, tell the hooks.
+"""The only training loop: accumulate, add up over ranks, check, clip, update, tell the hooks.
 
 SFT and DPO are objectives, never loops. Logs, evaluation, checkpoints and requests are hooks, which
 act between steps. The loop holds no random state and reads no clock that decides anything: a step
@@ -11,11 +11,12 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer
 
 from ftlab.errors import FtlabError
@@ -23,6 +24,7 @@ from ftlab.models.engine import StepRng
 from ftlab.train.batch import Batch, to_device
 from ftlab.train.numerics import LossScaler, clip_factor, global_norm, scale_gradients
 from ftlab.train.optimizers import set_learning_rate
+from ftlab.train.ranks.alone import Alone
 
 if TYPE_CHECKING:
     from ftlab.data.batches import BatchIndex, MicroBatch, Step
@@ -78,6 +80,7 @@ def fit(
     scaler: LossScaler | None = None,
     seed: int = 0,
     gradients: FlatGradients | None = None,
+    ranks: Alone | None = None,
 ) -> None:
     """Train from step `start` to the last step of `batches`.
 
@@ -87,15 +90,17 @@ def fit(
         scaler: loss scaling, for fp16 compute only.
         seed: of dropout, together with the step and the position.
         gradients: those of all parameters, kept in one place; None: each step makes its own.
+        ranks: the processes that share each step; None: this one does all of it.
     Raises:
         NonFinite: loss or gradients are not finite; the message names the rows.
         Interrupted: a hook ended the run after a save.
     """
-    worker = _Worker(model, objective, optimizer, max_grad_norm, scaler, seed, gradients)
+    ranks = ranks or Alone()
+    worker = _Worker(model, objective, optimizer, max_grad_norm, scaler, seed, gradients, ranks)
     for hook in hooks:
         hook.begin(start)
     model.train_mode()
-    ahead = _Ahead(batches, model.device)
+    ahead = _Ahead(batches, model.device, ranks)
     for index in range(start, batches.steps):
         step, placed = ahead.take(index)
         worker.launch(step, placed)
@@ -108,13 +113,13 @@ def fit(
 class _Ahead:
     """Reads the next step and sends it to the device before it is asked for."""
 
-    def __init__(self, batches: BatchIndex, device: torch.device) -> None:
-        self.batches, self.device = batches, device
+    def __init__(self, batches: BatchIndex, device: torch.device, ranks: Alone) -> None:
+        self.batches, self.device, self.ranks = batches, device, ranks
         self.index = -1
-        self.ready: tuple[Step, list[Batch]] | None = None
+        self.ready: tuple[Step, dict[int, Batch]] | None = None
 
-    def take(self, index: int) -> tuple[Step, list[Batch]]:
-        """Step `index` and its micro-batches on the device."""
+    def take(self, index: int) -> tuple[Step, dict[int, Batch]]:
+        """Step `index`, and by number its micro-batches that are computed here, on the device."""
         if self.index != index:
             self.prepare(index)
         assert self.ready is not None
@@ -124,7 +129,8 @@ class _Ahead:
         """Make step `index` ready; there is none after the last."""
         if index < self.batches.steps:
             step = self.batches.step(index)
-            self.ready = step, [to_device(micro, self.device) for micro in step.micro]
+            own = self.ranks.own(len(step.micro))
+            self.ready = step, {i: to_device(step.micro[i], self.device) for i in own}
             self.index = index
 
     def try_to_prepare(self, index: int) -> None:
@@ -144,13 +150,20 @@ class _Worker:
     scaler: LossScaler | None
     seed: int
     flat: FlatGradients | None
+    ranks: Alone
     under_way: _UnderWay | None = None
+    parameters: list[Parameter] = field(init=False)
 
-    def launch(self, step: Step, placed: list[Batch]) -> None:
-        """Forward and backward over the micro-batches of `step`; nothing waits for the device."""
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.trainable().values())
+
+    def launch(self, step: Step, placed: dict[int, Batch]) -> None:
+        """Forward and backward over the step, and the sum over ranks; nothing is waited for."""
         began = time.perf_counter()
         units = self.objective.units(step)
         sums = self._accumulate(step, placed, units)
+        width = 1 + len(self.objective.metrics)
+        sums = self.ranks.add(sums, len(step.micro), width, self.parameters)
         gradients = self._gradients()
         self.under_way = _UnderWay(step, units, began, sums, gradients, global_norm(gradients))
 
@@ -171,6 +184,8 @@ class _Worker:
             self.optimizer.step()
         if self.scaler:
             self.scaler.update(overflow=skipped)
+        marks = step.batch_hash, norm
+        self.ranks.check(step.index + 1, marks, self.parameters)
         if self.flat is None:
             self.optimizer.zero_grad(set_to_none=True)
         loss, *metrics = (math.fsum(column) / units for column in zip(*parts, strict=True))
@@ -191,9 +206,9 @@ class _Worker:
     def _gradients(self) -> list[Tensor]:
         if self.flat is not None:
             return self.flat.buffers
-        return [p.grad for p in self.model.trainable().values() if p.grad is not None]
+        return [p.grad for p in self.parameters if p.grad is not None]
 
-    def _accumulate(self, step: Step, placed: list[Batch], units: int) -> list[Tensor]:
+    def _accumulate(self, step: Step, placed: dict[int, Batch], units: int) -> list[Tensor]:
         """Add up the gradients of the step's mean loss.
 
         Returns:
@@ -203,7 +218,7 @@ class _Worker:
         factor = (self.scaler.scale if self.scaler else 1.0) / units
         if self.flat is not None:
             self.flat.clear()
-        for number, batch in enumerate(placed):
+        for number, batch in placed.items():
             rng = StepRng(self.seed, step.index, number)
             loss, metrics = self.objective.loss(self.model, batch, rng)
             (loss * factor).backward()  # type: ignore[no-untyped-call]

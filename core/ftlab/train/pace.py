@@ -25,12 +25,18 @@ class Pace:
         work: a micro-batch as the plan sees it.
         mean_length: tokens of a sequence.
         reference_passes: forward passes of the frozen model over every batch.
+        ranks: devices that share a step; the speed is that of one.
     """
 
     def __init__(
-        self, device: str, work: Work, mean_length: float, reference_passes: int = 0
+        self,
+        device: str,
+        work: Work,
+        mean_length: float,
+        reference_passes: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.device, self.work = device, work
+        self.device, self.work, self.ranks = device, work, ranks
         self.mean_length, self.reference_passes = mean_length, reference_passes
         self.rates: list[float] = []
         self._steps = 0
@@ -50,7 +56,7 @@ class Pace:
             micro_batches=1,
             reference_passes=self.reference_passes,
         )
-        self.rates.append(timing.operations(self.work, amount) / result.seconds)
+        self.rates.append(timing.operations(self.work, amount) / result.seconds / self.ranks)
 
     def remember(self) -> None:
         """Keep the median for later plans, where enough was measured."""

@@ -44,9 +44,12 @@ def settle(
     batches: BatchIndex,
     gradients: FlatGradients | None,
     warn: Callable[[str], None],
+    agree: Callable[[str | None], str | None] = lambda fault: fault,
 ) -> None:
     """Rehearse; plan the memory once more where it does not fit; then capture.
 
+    Args:
+        agree: makes one rank's fault everyone's, so that all plan the same memory.
     Raises:
         torch.cuda.OutOfMemoryError: nothing less can be kept, or it did not help.
     """
@@ -54,7 +57,7 @@ def settle(
     def attempt() -> None:
         rehearse(model, objective, batches, gradients)
 
-    fault = _fault(attempt, torch.cuda.OutOfMemoryError)
+    fault = agree(_fault(attempt, torch.cuda.OutOfMemoryError))
     if fault is not None:
         _start_over(model, gradients)
         _keep_less(plan, model, batches, fault, warn)
@@ -63,8 +66,9 @@ def settle(
     if os.environ.get(GRAPHS) == "off":
         reason = f"{GRAPHS} is off"
     if reason is None:
-        reason = _capture(model, attempt)
+        reason = agree(_capture(model, attempt))
         if reason is not None:
+            model.graphs = None
             _start_over(model, gradients)
             warn(f"no CUDA graph could be captured ({reason}); steps take longer")
     dispatch.record("cuda_graphs", "reference" if reason else "kernel", reason or "supported")
@@ -92,10 +96,7 @@ def _capture(model: Decoder, attempt: Callable[[], None]) -> str | None:
     Returns why that cannot be: then steps are launched one by one, which gives the same bits.
     """
     model.replay()
-    reason = _fault(attempt, RuntimeError)
-    if reason is not None:
-        model.graphs = None
-    return reason
+    return _fault(attempt, RuntimeError)
 
 
 def _keep_less(

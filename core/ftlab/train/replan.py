@@ -39,7 +39,7 @@ def smaller(plan: Plan, model: Decoder, tokens: int, longest: int) -> Chosen | N
         spec=model.spec, adapter=config.adapter, precision=config.model.precision,
         compute_dtype=str(plan.decided("compute_dtype")), optimizer=config.optim.name,
         tokens=padded_tokens(tokens), longest=longest, checkpointing=True, cuda=True,
-        host=pinnable(plan.facts.machine),
+        host=pinnable(plan.facts.machine, plan.world_size), ranks=plan.world_size,
     )  # fmt: skip
     layer = RECOMPUTE_ALL if config.memory.checkpointing == "on" else KEEP_ALL
     schedule = model.schedule or uniform(model.spec.num_layers, layer)

@@ -63,3 +63,14 @@ def test_a_file_without_such_facts_is_refused(asked: RunConfig, text: str, tmp_p
     path.write_text(text)
     with pytest.raises(ConfigError, match="holds no facts of a machine"):
         common.make_plan(asked, "runs", str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (None, None), ("2", 2), ("0,1", [0, 1]), ("[3]", [3]), ("0 1", [0, 1]), ("auto", "auto"),
+        ("cpu", []), ("[]", []), ("two", "two"), ("-1", "-1"), ("1,", [1]),
+    ],
+)  # fmt: skip
+def test_devices_by_count_or_by_name(text: str | None, value: object) -> None:
+    assert common._devices(text) == value

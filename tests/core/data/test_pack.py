@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from ftlab.data.pack import first_fit_decreasing, lay_out
+from ftlab.data.pack import first_fit_decreasing, lay_out, spread
 
 
 def plain_first_fit_decreasing(lengths: list[int], capacity: int) -> list[int]:
@@ -89,3 +89,36 @@ def test_a_million_rows_pack_far_faster_than_one_at_a_time(slowness: float) -> N
     one_at_a_time = (time.process_time() - begin) * 1_000_000 / 32_000
     assert vectorised < one_at_a_time  # both on this machine, so a slow one is no excuse
     assert vectorised < 20 * slowness
+
+
+def test_several_ranks_get_as_many_bins_of_about_equal_length() -> None:
+    numbers = np.random.default_rng(0)
+    lengths = numbers.integers(5, 200, 400)
+    sizes = np.full(25, 16)
+    for ranks in (2, 3, 8):
+        order, micro, counts = lay_out(
+            lengths, sizes, capacity=512, micro_batch_size=4, ranks=ranks
+        )
+        assert (counts % ranks == 0).all()
+        assert sorted(order.tolist()) == list(range(400))
+        tokens = np.add.reduceat(lengths[order], np.cumsum(micro) - micro)
+        assert tokens.max() <= 512
+        for own in np.split(tokens, np.cumsum(counts)[:-1]):
+            assert own.max() <= 1.5 * own.mean() + 100
+        once = lay_out(lengths, sizes, capacity=512, micro_batch_size=4)[2]
+        assert (counts >= once).all()
+
+
+def test_a_step_of_fewer_rows_than_ranks_uses_as_many_bins_as_rows() -> None:
+    _, micro, counts = lay_out(
+        np.array([5, 6, 7]), np.array([3]), capacity=64, micro_batch_size=1, ranks=8
+    )
+    assert counts.tolist() == [3]
+    assert micro.tolist() == [1, 1, 1]
+
+
+def test_a_layout_that_would_overflow_stays() -> None:
+    rows = np.array([[50, 40, 40, 35, 35]])
+    bins = np.array([[0, 0, 1, 1, 1]])  # longest first would lay 115 into one of two
+    assert spread(rows, bins, 110, 2).tolist() == bins.tolist()
+    assert spread(rows, bins, 115, 2).tolist() == [[0, 1, 1, 0, 1]]

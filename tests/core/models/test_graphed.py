@@ -184,11 +184,15 @@ def test_few_graphs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(decoder.graphs.made) == 2
 
 
-def test_what_cannot_be_captured_says_why() -> None:
+def test_what_cannot_be_captured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = _decoder("cpu")
     assert decoder.uncapturable() == "the model is on cpu"
     with pytest.raises(ValueError, match="on cpu"):
         decoder.replay()
+    monkeypatch.setattr(Decoder, "device", property(lambda _: torch.device("cuda")))
+    decoder.schedule = uniform(decoder.spec.num_layers, LayerSchedule(tile=4096))
+    decoder.keep_gradients({0: torch.zeros(1)})
+    assert "rows are taken some at a time" in str(decoder.uncapturable())
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_a_long_context_takes_a_quarter_of_what_it_took() -> None:
         return (ends[1] - ends[0]) / 131072 / 1024
 
     assert slope(tile=0) > 160
-    assert slope() < 65
+    assert slope() < 56
 
 
 def test_short_micro_batches_are_never_tiled() -> None:
@@ -134,6 +134,8 @@ class Peak(TorchDispatchMode):
 class Light:
     """Launchers that allocate what those of a GPU do, and compute nothing."""
 
+    name = "kernel"
+
     def __init__(self, spec: Any) -> None:
         self.spec = spec
 
@@ -165,7 +167,7 @@ class Light:
         torch.empty(grad.shape[1], len(grad))
 
 
-TILE = 64
+TILE = 128
 CASES = [
     ("llama", "3*orrrrrr"), ("llama", "3*kkkkkkk"), ("llama", "1*orkokro 2*kkrkkkk"),
     ("llama", "1*orrrrrr 2*korkrrr"), ("qwen3", "3*orrrrrr"), ("qwen3", "3*orkkorr"),

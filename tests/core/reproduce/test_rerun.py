@@ -43,6 +43,18 @@ def test_a_wrong_value_is_refused(planned: Run) -> None:
         rerun.config_again(planned, ["train.keep=0"])
 
 
+@pytest.mark.parametrize(("had", "processes", "asked"), [([1, 3], 1, 2), ([], 2, [])])
+def test_a_run_on_several_takes_as_many(
+    planned: Run, make_plan: Callable[..., Plan], had: list[int], processes: int, asked: object
+) -> None:
+    plan = make_plan()
+    launch = dataclasses.replace(plan.config.launch, devices=had, processes=processes)
+    config = dataclasses.replace(plan.config, launch=launch)
+    atomic.write_json(planned.plan_path, to_json(dataclasses.replace(plan, config=config)))
+    again = rerun.config_again(planned).launch
+    assert (again.devices, again.processes) == (asked, processes)
+
+
 def test_a_run_on_a_gpu_takes_the_one_that_is_here(
     planned: Run, make_plan: Callable[..., Plan]
 ) -> None:

@@ -52,3 +52,19 @@ def test_without_a_gpu_or_a_plan(load: Callable[[Path], ModuleType], plan: Any) 
     assert known.mfu({"tokens": 4096, "seconds": 0.1}) is None
     assert "no GPU" in known.against
     assert speed.of(None) is None
+
+
+def test_several_gpus_have_a_joint_peak(plan: Any) -> None:
+    one = speed.of(plan)
+    gpu = plan.facts.machine.gpus[0]
+    machine = dataclasses.replace(plan.facts.machine, gpus=(gpu, dataclasses.replace(gpu, index=1)))
+    config = dataclasses.replace(plan.config, launch=LaunchSection(devices=[0, 1]))
+    two = dataclasses.replace(
+        plan, config=config, facts=dataclasses.replace(plan.facts, machine=machine)
+    )
+    assert [card.index for card in speed.cards_of(two)] == [0, 1]
+    both = speed.of(two)
+    assert one is not None
+    assert both is not None
+    assert both.peak == 2 * (one.peak or 0)
+    assert "2 x NVIDIA H100" in both.against

@@ -161,8 +161,7 @@ one less or more of the width.
 
         plan = speed.read_plan(live.run)
         self.speed = speed.of(plan)
-        card = speed.card_of(plan) if plan is not None else None
-        self.uuids = [card.uuid] if card is not None else []
+        self.uuids = [card.uuid for card in speed.cards_of(plan)] if plan is not None else []
         self.redraw()
 
     # -- looking ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ftlab.facts import Machine
 from ftlab.launch import docker_image
 from ftlab_tui.doctor import report
 from ftlab_tui.new import children, guess, hubtoken, sources, steps
+from ftlab_tui.new.devices import Devices
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.planning import Planner
 from ftlab_tui.widgets.modescreen import ModeScreen
@@ -56,6 +57,7 @@ class Asking(ModeScreen):
         self.query_one(steps.ModelStep).fill(
             self.models, self.machine, self.draft.get("model.name")
         )
+        self.query_one(Devices).offer(self.machine, self.draft)
 
     @work(exclusive=True, group="doctor", exit_on_error=False)
     async def look_at_doctor(self) -> None:

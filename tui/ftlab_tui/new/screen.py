@@ -317,7 +317,8 @@ class NewScreen(Asking, Starting, Widths):
         """A setting is typed or chosen."""
         event.stop()
         self.draft.type(event.path, event.text)
-        if event.path in ("adapter.kind", "method.kind", "data.format", "launch.where"):
+        others = ("adapter.kind", "method.kind", "data.format", "launch.where", "launch.devices")
+        if event.path in others:
             self.draft.drop_inactive()
             self.query_one(form.Form).refill()
         self.refresh_draft()

@@ -166,6 +166,8 @@ def course(plan: Plan) -> list[tuple[str, str]]:
         ("steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch), {plan.rows:,} rows"),
         ("trained", f"{number(plan.train_tokens)} tokens"),
         ("time", time),
+        *([("shared", f"every step by {plan.world_size} processes; memory is of each")]
+          if plan.world_size > 1 else []),
         ("disk", f"up to {size(plan.disk_bytes)}, "
                  f"{size(plan.facts.machine.disk_free_bytes)} free"),
         ("runs on", where(plan, plan.facts.machine)),

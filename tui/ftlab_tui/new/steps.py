@@ -16,6 +16,7 @@ from ftlab.planning.words import number, size
 from ftlab_tui import theme
 from ftlab_tui.new import fits, show, sources
 from ftlab_tui.new.completing import PathSuggester
+from ftlab_tui.new.devices import Devices
 from ftlab_tui.new.draft import Draft
 from ftlab_tui.new.form import Form
 from ftlab_tui.new.sources import Base, LocalModel
@@ -217,6 +218,7 @@ class ReviewStep(Step):
         with VerticalScroll(id="review-scroll"):
             yield Static(id="review-problem", classes="problem")
             yield Static(id="review-place", classes="note")
+            yield Devices(id="review-devices")
             yield Static(id="review-doctor")
             yield Static("Course", classes="title")
             yield Static(id="review-course")
@@ -234,6 +236,7 @@ class ReviewStep(Step):
         self.query_one("#review-difference", Static).update(
             show.difference(draft.difference(), draft.preset)
         )
+        self.query_one(Devices).follow(draft)
         course, memory = Text(), Text("-", "dim")
         decisions = Text()
         if plan is not None:

@@ -1,4 +1,4 @@
-"""Model FLOP utilisation: what a run computes per second, against the peak of its GPU.
+"""Model FLOP utilisation: what a run computes per second, against the peak of its GPUs.
 
 The operations are those of the method (forward, backward, adapters, head); what checkpointing
 computes a second time does not count. Without a GPU there is no peak, and the words say so.
@@ -63,16 +63,18 @@ def of(plan: Plan | None) -> Speed | None:
         return None
 
 
-def card_of(plan: Plan) -> Gpu | None:
-    """The GPU that the plan trains on, as it was when the plan was made."""
+def cards_of(plan: Plan) -> list[Gpu]:
+    """The GPUs that the plan trains on, as they were when the plan was made; [] is the CPU."""
     devices = plan.config.launch.devices
-    if not isinstance(devices, (list, tuple)) or not devices:
-        return None
-    return next((gpu for gpu in plan.facts.machine.gpus if gpu.index == devices[0]), None)
+    if not isinstance(devices, (list, tuple)):
+        return []
+    by_index = {gpu.index: gpu for gpu in plan.facts.machine.gpus}
+    return [by_index[index] for index in devices if index in by_index]
 
 
 def _of(plan: Plan) -> Speed:
-    config, data, card = plan.config, plan.facts.data, card_of(plan)
+    config, data, cards = plan.config, plan.facts.data, cards_of(plan)
+    card = cards[0] if cards else None
     dtype = str(plan.decided("compute_dtype"))
     sequences = max(1, data.rows * (2 if data.preference else 1))
     work = Work(
@@ -86,10 +88,11 @@ def _of(plan: Plan) -> Speed:
         checkpointing=False,
         cuda=card is not None,
     )
-    top = peak(card, dtype) if card is not None else None
+    top = len(cards) * peak(card, dtype) if card is not None else None
     words = "no GPU, so no peak to measure against"
     if card is not None and top is not None:
-        words = f"{top / 1e12:.0f} TFLOP/s, {card.name} {dtype} dense"
+        count = f"{len(cards)} x " if len(cards) > 1 else ""
+        words = f"{top / 1e12:.0f} TFLOP/s, {count}{card.name} {dtype} dense"
     length = data.tokens / sequences if data.tokens else 0.0
     return Speed(work, length, config.method.kind == "dpo", top, words)
 

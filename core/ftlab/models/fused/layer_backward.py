@@ -101,16 +101,28 @@ def attention_slopes(
         ahead.heads_of(layer, attended), stats["lse"], run.plan, scale=run.scale,
         window=layer.window, softcap=run.softcap, dq=dq, dk=dk, dv=dv,
     )  # fmt: skip
+    q, k, _ = ahead.split_heads(layer, qkv)
+    turn_back(run, layer, dq, dk, q, k, stats.get("heads"))
+
+
+def turn_back(
+    run: Run, layer: Layer, dq: Tensor, dk: Tensor, q: Tensor, k: Tensor, rstd: Tensor | None
+) -> None:
+    """dq and dk, in place, through the rotation and the norms of q and k where there are any.
+
+    Args:
+        dq, q: [T, heads, D]; dk, k: [T, kv_heads, D], projected values of some or of all heads.
+        rstd: [T, heads + kv_heads], the norms' statistics.
+    """
     if layer.rope is None:
         return
     tables = run.tables[layer.rope]
     if layer.q_norm is None or layer.k_norm is None:
         run.ops.rope_(dq, dk, *tables, inverse=True)
         return
-    q, k, _ = ahead.split_heads(layer, qkv)
     bound, other = layer.q_norm, layer.k_norm
     d_weights = run.ops.rope_norm_backward(
-        dq, dk, q, k, *tables, bound.weight.detach(), other.weight.detach(), stats["heads"],
+        dq, dk, q, k, *tables, bound.weight.detach(), other.weight.detach(), rstd,
         offset=bound.offset, weight_fp32=bound.weight_fp32,
         need_weight_grad=bound.trains or other.trains,
     )  # fmt: skip

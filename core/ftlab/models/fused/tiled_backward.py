@@ -13,8 +13,8 @@ from torch import Tensor
 from ftlab.models.fused import layer_forward as whole
 from ftlab.models.fused import tiled_forward as ahead
 from ftlab.models.fused.layer import BoundNorm, Group, Layer
-from ftlab.models.fused.layer_backward import attention_slopes
 from ftlab.models.fused.layer_forward import Run
+from ftlab.models.fused.tiled_attention import attention_backward, room_columns
 from ftlab.models.fused.tiles import (
     Place,
     low_rank,
@@ -77,7 +77,7 @@ class _Again:
         run, layer, h = self.run, self.layer, self.input()
         out, bound = self._known("attention_out"), layer.attention_out_norm
         attended = self.attention() if out is None else None
-        middle = slopes(run, layer).view(-1)[: h.numel()].view(h.shape)
+        middle = slopes(run, layer)[: h.numel()].view(h.shape)
         if attended is not None:
             ahead.after_attention(run, layer, h, attended, middle)
         elif out is not None and bound is not None:
@@ -96,8 +96,10 @@ class _Again:
 
 
 def slopes(run: Run, layer: Layer) -> Tensor:
-    """Room for the gradients of attention's output and of q, k, v: [T, columns]."""
-    return run.shared.scratch.get("slopes", run.tokens, layer.slope_columns)
+    """Room for the gradients of attention's output and of some heads' q, k, v: flat."""
+    sizes = layer.sizes
+    columns = max(sizes.query + room_columns(run, layer), sizes.hidden)
+    return run.shared.scratch.get("slopes", run.tokens, columns).view(-1)
 
 
 def _mlp(run: Run, layer: Layer, middle: Tensor, grad: Tensor) -> None:
@@ -135,15 +137,14 @@ def _attention(run: Run, layer: Layer, made: _Again, grad: Tensor, to_input: boo
     """Attention's part: grad becomes the gradient of the layer's input."""
     sizes = layer.sizes
     attended, qkv = made.attention(), made.qkv()
-    room = slopes(run, layer).view(-1)
+    room = slopes(run, layer)
     slope = room[: run.tokens * sizes.query].view(run.tokens, sizes.query)
-    width = layer.qkv.outputs + layer.qkv.pad
-    d_qkv = room[slope.numel() : slope.numel() + run.tokens * width].view(run.tokens, width)
     _output(run, layer, attended, grad, slope)
     run.tell(layer.index, "attention", slope)
-    attention_slopes(run, layer, qkv, attended, slope, d_qkv[:, : layer.qkv.outputs])
-    run.tell(layer.index, "q k v", d_qkv[:, : layer.qkv.outputs])
-    _inputs(run, layer, made.input(), d_qkv, grad, to_input)
+    rest = room[slope.numel() :][: run.tokens * room_columns(run, layer)]
+    attention_backward(run, layer, qkv, attended, slope, rest)
+    run.tell(layer.index, "q k v", qkv)
+    _inputs(run, layer, made.input(), qkv, grad, to_input)
 
 
 def _output(run: Run, layer: Layer, attended: Tensor, grad: Tensor, slope: Tensor) -> None:
@@ -162,16 +163,20 @@ def _output(run: Run, layer: Layer, attended: Tensor, grad: Tensor, slope: Tenso
 
 def _inputs(run: Run, layer: Layer, h: Tensor, d_qkv: Tensor, grad: Tensor, to_input: bool) -> None:
     """Through the projections to q, k, v and the norm before them."""
-    bound = layer.attention_norm
+    bound, group = layer.attention_norm, layer.qkv
     needed = to_input or bound.trains
     for rows in tiles(run):
-        x = normed(run, layer, layer.qkv, rows)
+        dy = d_qkv[rows]
+        if group.pad:
+            dy = piece(run, "wide slope", rows, group.outputs + group.pad)
+            dy[:, : group.outputs] = d_qkv[rows]
+        x = normed(run, layer, group, rows)
         rstd = norm(run, bound, h[rows], x)
-        low = _lower(run, layer.qkv, "qkv", x, rows)
+        low = _lower(run, group, "qkv", x, rows)
         d_normed = piece(run, "added", rows, layer.sizes.hidden)
         if needed:
-            layer.qkv.backward_input(run.shared, d_qkv[rows], d_normed, low)
-        _parameters(run, layer.qkv, d_qkv[rows], x, low, slopes=needed)
+            group.backward_input(run.shared, dy, d_normed, low)
+        _parameters(run, group, dy, x, low, slopes=needed)
         if needed:
             norm_backward(run, bound, d_normed, h[rows], rstd, grad[rows], residual=grad[rows])
 

@@ -1,0 +1,1 @@
+"""Several processes train one run: each computes a part of every step, one writes the run."""
