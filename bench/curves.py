@@ -67,7 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--test-rows", type=int, default=1319)
     parser.add_argument("--new-tokens", type=int, default=192, help="of an answer")
-    parser.add_argument("--at-once", type=int, default=8, help="sides that train at one time")
+    parser.add_argument("--at-once", type=int, default=4, help="sides at one time; 16 GB a peer")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()

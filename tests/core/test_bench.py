@@ -118,6 +118,23 @@ def test_a_child_that_fails_says_why(
     assert found["error"] == "exit code 1: no output"
 
 
+def test_a_budget_that_nothing_fits_is_not_a_failed_child(
+    compare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        {"budget": None, "without_grad": 0, "ms": 3.0},
+        {"budget": "1GiB", "without_grad": 0, "error": "nothing fits this budget"},
+    ]
+    child = tmp_path / "child"
+    child.write_text("#!/bin/sh\n" + "".join(f"echo '{json.dumps(row)}'\n" for row in lines))
+    child.chmod(0o755)
+    monkeypatch.setattr(compare.sys, "executable", str(child))
+    found = compare.ask({"side": "ftlab", "budgets": [None, "1GiB", "2GiB"]}, 10.0, None)
+    assert [row.get("error") for row in found] == [
+        None, "nothing fits this budget", "no result: no output",
+    ]  # fmt: skip
+
+
 def test_curves_of_equal_training_are_within_the_floor(
     tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
