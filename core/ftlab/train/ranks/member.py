@@ -86,5 +86,4 @@ if __name__ == "__main__":
     ended = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    if ended:  # the library would wait for partners that are gone
-        os._exit(ended)
+    os._exit(ended)  # taking connections down would wait for partners that are gone

@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
-from ftlab.errors import Interrupted
 from ftlab.train.memory import peak_bytes
 from ftlab.train.ranks.alone import Alone, Diverged, RankLost
 from ftlab.train.ranks.gradients import OrderedSum
@@ -50,9 +49,11 @@ class Together(Alone):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or issubclass(kind, Interrupted):  # else the others may be gone
+        # Connections end with the process: taking them down waits now and then for partners that
+        # went first. Where all is well, nobody goes before everyone has heard the last word.
+        if kind is None:
             with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+                dist.barrier(group=self._words)
 
     def first(self, make: Callable[[], T]) -> T:
         """The leader makes, then the others do."""
