@@ -77,3 +77,12 @@ async def test_the_crosshair_is_over_the_same_drawing() -> None:
         chart.marker = "ascii"
         chart.redraw()
         assert "*" in "".join(text(chart))
+
+
+async def test_why_nothing_is_drawn_is_read_whole() -> None:
+    app = Bare()
+    async with app.run_test(size=(24, 8)):
+        chart = app.query_one(Chart)
+        chart.empty = "starting: libraries and the model are being loaded"
+        assert " ".join(" ".join(text(chart)).split()) == chart.empty
+        assert {len(row) for row in text(chart)} == {chart.size.width}

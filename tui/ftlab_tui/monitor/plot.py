@@ -7,6 +7,7 @@ cost does not depend on the length of the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -181,9 +182,10 @@ class Chart(Widget, can_focus=True):
 
     def _blank(self, width: int, height: int) -> list[Strip]:
         strips = [Strip.blank(width, self._styles[-1]) for _ in range(height)]
-        text = self.empty[:width].center(width)
-        if height:
-            strips[height // 2] = Strip([Segment(text, self._quiet)], width)
+        lines = wrap(self.empty, width)[:height] if width > 0 else []
+        first = height // 2 - len(lines) // 2
+        for row, text in enumerate(lines, first):
+            strips[row] = Strip([Segment(text.center(width), self._quiet)], width)
         return strips
 
     def _titles(self) -> None:
